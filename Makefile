@@ -1,0 +1,59 @@
+# make demo                     install fc7 into .venv, index data/gallery, answer one query
+# make demo PHOTOS=~/Pictures   the same for your own folder
+# make test                     lint, types and all tests, in an environment of their own
+# make gpu                      an environment with the GPU build of faiss (.venv-gpu)
+
+PYTHON ?= python3
+PHOTOS ?= data/gallery
+SHELL := /bin/bash
+PIP = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint chromium gpu clean
+
+demo: .venv/ready
+	@.venv/bin/python -P -m ui.demo $(PHOTOS)
+
+test: .venv-test/ready chromium
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+	.venv-test/bin/python -m pytest
+
+# Where Chromium is neither there nor can be installed, its tests skip and say so.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+	|| echo "Chromium is not installed: the browser tests will be skipped (apt-get install chromium)"
+
+.venv/ready: pyproject.toml $(shell find retrieval indexer ui data/weights -type f -not -name '*.pyc')
+	@$(call venv,.venv)
+	.venv/bin/python $(PIP) --force-reinstall --no-deps .
+	.venv/bin/python $(PIP) .
+	@touch $@
+
+.venv-test/ready: pyproject.toml
+	@$(call venv,.venv-test)
+	.venv-test/bin/python $(PIP) --editable '.[test]'
+	@touch $@
+
+# faiss-cpu and faiss-gpu own the same files, so one must be gone before the other comes.
+gpu: .venv-gpu/ready
+.venv-gpu/ready: pyproject.toml
+	@$(call venv,.venv-gpu)
+	.venv-gpu/bin/python $(PIP) .
+	.venv-gpu/bin/python -m pip uninstall --quiet --yes faiss-cpu
+	.venv-gpu/bin/python $(PIP) faiss-gpu
+	@touch $@
+	@echo "ready: .venv-gpu/bin/fc7 index FOLDER"
+
+clean:
+	rm -rf .venv .venv-test .venv-gpu demo
+
+define venv
+[ -x $(1)/bin/python ] || { echo "making $(1): torch is large, this takes some minutes"; \
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+    || { echo "fc7 needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }; \
+  $(PYTHON) -m venv $(1) \
+    || { rm -rf $(1); echo "no venv module: apt-get install python3-venv"; exit 1; }; }
+endef

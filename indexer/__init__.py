@@ -1,0 +1,24 @@
+"""The library that knows its photos.
+
+>>> from indexer import open_library  # doctest: +SKIP
+>>> with open_library() as library:
+...     library.index([Path("~/Pictures")])
+...     for hit in library.search(Path("query.jpg")):
+...         print(hit.rank, hit.distance, hit.photo.path)
+"""
+
+from indexer.catalog import Photo, Skip
+from indexer.library import Answer, Hit, IndexReport, Library, Status, open_library
+from retrieval.labels import Prediction
+
+__all__ = [
+    "Answer",
+    "Hit",
+    "IndexReport",
+    "Library",
+    "Photo",
+    "Prediction",
+    "Skip",
+    "Status",
+    "open_library",
+]

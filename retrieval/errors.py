@@ -1,0 +1,49 @@
+"""Everything that can go wrong and is not a bug.
+
+Fc7Error
+├── ImageError        a file that gives no picture; costs itself, never the run
+├── WeightsError      weights that are missing, damaged, or made for another network
+├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
+├── EvaluationError   ground truth that can't be read or has nothing to measure
+├── DistillError      distillation that can't start or go on
+└── LibraryError      a library that is missing, busy, newer, or of another model
+
+Each message is one line: what, which, and what to do next. Only `ui` catches them.
+"""
+
+from __future__ import annotations
+
+
+class Fc7Error(Exception):
+    """The root: its message is meant to be shown as it is."""
+
+
+class ImageError(Fc7Error):
+    """A file gives no picture.
+
+    reason: a short phrase, the same for the same cause, so that summaries can count it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class WeightsError(Fc7Error):
+    """Weights are missing, damaged, or don't fit the network."""
+
+
+class DeviceError(Fc7Error):
+    """The device that was asked for is not there, or its libraries contradict each other."""
+
+
+class EvaluationError(Fc7Error):
+    """The ground truth can't be read, or holds nothing to measure."""
+
+
+class DistillError(Fc7Error):
+    """Distillation can't start or go on."""
+
+
+class LibraryError(Fc7Error):
+    """The library is missing, busy, newer than this program, or of another model."""

@@ -1,0 +1,51 @@
+"""Photos and libraries that the tests share: real files, SQLite, FAISS and torch, no network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer import Library, open_library
+
+GALLERY = Path(__file__).parent.parent / "data" / "gallery"
+
+
+@pytest.fixture(scope="session")
+def gallery() -> Path:
+    """The sample photos: one folder a group. Not to be changed: copy them."""
+    return GALLERY
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 8 small real photos of four groups, to be renamed, edited and broken."""
+    folder = tmp_path / "photos"
+    for group in ("sunflowers", "shoes", "bananas", "mountains"):
+        (folder / group).mkdir(parents=True)
+        for photo in sorted((GALLERY / group).iterdir())[:2]:
+            shutil.copy2(photo, folder / group / photo.name)
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    with open_library(tmp_path / "library") as opened:
+        yield opened
+
+
+@pytest.fixture
+def draw() -> Callable[..., Path]:
+    """Draw a photo-like picture: coarse colour noise, enlarged. The seed decides what it shows."""
+
+    def drawn(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
+        noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+        return path
+
+    return drawn

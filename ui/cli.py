@@ -1,0 +1,360 @@
+"""The command line. One function a command; each imports what it needs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrieval.errors import Fc7Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from indexer.catalog import Skip
+    from indexer.library import Hit, IndexReport
+    from retrieval.labels import Prediction
+
+_SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 1 with a line on stderr, 2 for wrong usage, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except Fc7Error as error:
+        print(f"fc7: {shown(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fc7: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `fc7 search ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+# --- commands
+
+
+def index(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library) as library, Progress("photos") as progress:
+        report = library.index(
+            options.folders,
+            network=options.network,
+            weights=options.weights,
+            device=options.device,
+            prune=options.prune,
+            progress=progress,
+        )
+        where = library.path
+    print_report(report, where, as_json=options.json)
+    return 0
+
+
+def search(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library, create=False) as library:
+        answer = library.answer(options.photo, options.k)
+        if options.html is not None:
+            from ui.report import write_report
+
+            write_report(options.html, options.photo, answer, library)
+    if options.json:
+        for hit in answer.hits:
+            print(json.dumps(hit_as_dict(hit)))
+    else:
+        print_hits(answer.hits)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library, create=False) as library:
+        now = library.status()
+    if options.json:
+        print(json.dumps(asdict(now), default=str))
+        return 0
+    print(f"library    {shown(now.path)} ({now.bytes / 1e6:,.1f} MB)")
+    print(f"photos     {now.photos:,}")
+    for folder in now.folders:
+        gone = "" if folder.is_dir() else "  (not there now: its photos are kept)"
+        print(f"folder     {shown(folder)}{gone}")
+    print(f"network    {now.network or 'none yet'}, weights {now.weights or 'none yet'}")
+    print(f"last run   {now.last_run or 'never'}")
+    print(f"skipped    {len(now.skipped):,}")
+    print_skips(now.skipped, len(now.skipped))
+    return 0
+
+
+def browse(options: argparse.Namespace) -> int:
+    from indexer import open_library
+    from ui.browser import launch
+
+    with open_library(options.library) as library:
+        where = library.path
+    return launch(where, options.port, open_browser=not options.no_browser)
+
+
+def networks(options: argparse.Namespace) -> int:
+    from retrieval.weights import weights_table
+
+    table = weights_table()
+    if options.json:
+        for info in table:
+            print(json.dumps(asdict(info), default=str))
+        return 0
+    print("network   weights    top-1  top-5     MB  sha256    here  source, licence")
+    for info in table:
+        here = "yes" if info.path is not None else "no"
+        figures = f"{_percent(info.top1):>6} {_percent(info.top5):>6} {info.bytes / 1e6:6.1f}"
+        known = f"{info.sha256[:8]:8}  {here:4}  {info.source}, {info.licence}"
+        print(f"{info.network:9} {info.name:9} {figures}  {known}")
+    return 0
+
+
+def labels(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from retrieval.errors import ImageError
+    from retrieval.extractor import Extractor
+    from retrieval.images import frame, read_photo
+    from retrieval.labels import top_labels
+
+    with Progress("bytes") as progress:
+        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
+    failed = 0
+    for photo in options.photos:
+        try:
+            pixels, _ = read_photo(photo)
+        except ImageError as error:
+            print(f"fc7: {shown(photo)} can't be used: {error.reason}", file=sys.stderr)
+            failed = 1
+            continue
+        described = extractor.describe(frame(pixels, extractor.framing)[np.newaxis])
+        _print_labels(photo, top_labels(described.probabilities, extractor.classes)[0], options)
+    return failed
+
+
+def _print_labels(photo: Path, top: list[Prediction], options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps({"path": str(photo), "labels": [asdict(one) for one in top]}))
+        return
+    print(shown(photo))
+    for one in top:
+        print(f"  {one.probability:6.1%}  {one.label}")
+
+
+def evaluate_retrieval(options: argparse.Namespace) -> int:
+    from retrieval.evaluation import evaluate_retrieval as evaluate
+
+    from retrieval.extractor import Extractor
+
+    extractor = Extractor(options.network, options.weights, options.device)
+    source = options.labels if options.labels == "folder" else Path(options.labels)
+    with Progress("photos") as progress:
+        figures = evaluate(options.data, source, extractor, progress)
+    if options.json:
+        print(json.dumps(figures.as_dict()))
+    else:
+        print(figures.as_table())
+    return 0
+
+
+# --- what commands print
+
+
+def print_report(report: IndexReport, library: Path, *, as_json: bool) -> None:
+    counts = {
+        name: getattr(report, name)
+        for name in ("added", "updated", "moved", "removed", "unchanged")
+    } | {"skipped": len(report.skipped)}
+    reasons = Counter(_kind(skip) for skip in report.skipped)
+    missing = [str(folder) for folder in report.missing_folders]
+    if as_json:
+        print(json.dumps(counts | {"skipped_reasons": reasons, "missing_folders": missing}))
+        return
+    for folder in missing:
+        print(
+            f"fc7: {shown(folder)} is missing or empty: its photos are kept (--prune forgets them)",
+            file=sys.stderr,
+        )
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    for reason, count in reasons.most_common():
+        print(f"  skipped {count:,}: {reason}")
+    print_skips(report.skipped, _SHOWN_SKIPS)
+    print(f"library: {shown(library)}")
+
+
+def print_skips(skipped: Sequence[Skip], most: int) -> None:
+    for skip in skipped[:most]:
+        print(f"    {shown(skip.path)}: {skip.reason}")
+    if len(skipped) > most:
+        print(f"    ... and {len(skipped) - most:,} more: fc7 status lists them all")
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    print(f"{'rank':>4}  {'distance':>8}  path")
+    for hit in hits:
+        print(f"{hit.rank:4}  {hit.distance:8.4f}  {shown(hit.photo.path)}")
+
+
+def hit_as_dict(hit: Hit) -> dict[str, Any]:
+    """Rank, distance and path first, then all else that is known of the photo."""
+    known = {name: value for name, value in asdict(hit.photo).items() if value is not None}
+    path = str(known.pop("path"))
+    return {"rank": hit.rank, "distance": hit.distance, "path": path, **known}
+
+
+def shown(text: object) -> str:
+    """The text on one line: what a terminal would act upon (newlines, escapes) is spelled out."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in str(text)
+    )
+
+
+def _kind(skip: Skip) -> str:
+    return skip.reason.split(" (")[0]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+class Progress:
+    """A bar on stderr with rate and time left; silent when stderr is no terminal."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _tell(self, done: int, total: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            size = self._unit == "bytes"
+            self._bar = tqdm(
+                total=total,
+                unit="B" if size else f" {self._unit}",
+                unit_scale=size,
+                disable=None,  # off unless stderr is a terminal
+                file=sys.stderr,
+                dynamic_ncols=True,
+            )
+        self._bar.update(done - self._bar.n)
+
+
+# --- the arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fc7", description="Find photos that look like this one, offline."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_library_commands(commands)
+    _add_network_commands(commands)
+    return parser
+
+
+def _add_library_commands(commands: Any) -> None:
+    one = _command(commands, "index", index, "index photo folders: only what is new or changed")
+    one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
+                     help="default: every folder indexed before")  # fmt: skip
+    _library(one)
+    one.add_argument("--network", help="of a new library: alexnet (default), vgg16, ...")
+    one.add_argument("--weights", metavar="NAME|FILE",
+                     help="of a new library: bundled (default), imagenet, or a file")  # fmt: skip
+    _device(one)
+    one.add_argument("--prune", action="store_true",
+                     help="forget the photos of folders that are missing or empty")  # fmt: skip
+    _json(one, "the summary as one JSON object")
+
+    one = _command(commands, "search", search, "the photos that look like this one")
+    one.add_argument("photo", type=Path, metavar="PHOTO")
+    one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
+    _library(one)
+    _json(one, "one JSON object an answer")
+    one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
+
+    one = _command(commands, "status", status, "what the library holds")
+    _library(one)
+    _json(one, "as one JSON object")
+
+    one = _command(commands, "ui", browse, "search in the browser, on this machine only")
+    _library(one)
+    one.add_argument("--port", type=int, help="default: 8501, or the next that is free")
+    one.add_argument("--no-browser", action="store_true", help="don't open the browser")
+
+
+def _add_network_commands(commands: Any) -> None:
+    one = _command(commands, "networks", networks, "every network and its weights")
+    _json(one, "one JSON object a line")
+
+    one = _command(commands, "labels", labels, "the five likeliest ImageNet classes of photos")
+    one.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    _model(one)
+    _json(one, "one JSON object a photo")
+
+    one = commands.add_parser("evaluate", help="measure on labelled photos")
+    kinds = one.add_subparsers(required=True, metavar="WHAT")
+    one = _command(kinds, "retrieval", evaluate_retrieval, "mAP, precision@10 and N-S score")
+    one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    one.add_argument("--labels", default="folder", metavar="folder|FILE.csv",
+                     help="the folders' names (default), or a CSV with path,label")  # fmt: skip
+    _model(one)
+    _json(one, "as one JSON object")
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + "."
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _library(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--library", type=Path, metavar="DIR",
+                         help="default: $FC7_LIBRARY, else in your data folder")  # fmt: skip
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--network", default="alexnet", help="alexnet (default), vgg16, ...")
+    command.add_argument("--weights", default="bundled", metavar="NAME|FILE",
+                         help="bundled (default), imagenet, or a file")  # fmt: skip
+    _device(command)
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _json(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--json", action="store_true", help=what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

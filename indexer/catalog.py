@@ -1,21 +1,10 @@
-"""The catalogue: what the library knows of its photos, in SQLite. Rows in, dataclasses out.
-
-contents   a picture by the sha256 of its file: its descriptor's segment, its metadata
-photos     a path that holds a content; ids survive renames and edits, and are never used again
-labels     the five likeliest classes of a content
-skipped    a path that gave no picture, and why; tried again only when it changes
-segments   the FAISS files that count; a file that no row names is rubbish
-folders    what was indexed
-settings   the model, its stamp, the last run, and `generation`, which each write changes
-
-Two files of the same content share one descriptor; a renamed file finds its own again.
-"""
+"""The catalogue: what the library knows of its photos, in SQLite. Rows in, dataclasses out."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from indexer import schema as t  # t: the tables
+from indexer.schema import MIGRATIONS, Migration, begin, configure, migrate
 from retrieval.errors import LibraryError
 
 
@@ -83,133 +74,20 @@ class SegmentRow:
     live: int
 
 
-class _PathText(sa.TypeDecorator[str]):
-    """A path. Names that are not UTF-8 (Linux allows them) are kept as their bytes."""
-
-    impl = sa.String
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> Any:
-        if value is None:
-            return None
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return os.fsencode(value)
-        return value
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
-        return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
-_tables = sa.MetaData()
-_settings = sa.Table(
-    "settings",
-    _tables,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("value", sa.String),
-)
-_folders = sa.Table("folders", _tables, sa.Column("path", _PathText, primary_key=True))
-_segments = sa.Table(
-    "segments",
-    _tables,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("rows", sa.Integer, nullable=False),
-)
-_contents = sa.Table(
-    "contents",
-    _tables,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("hash", sa.String, nullable=False, unique=True),
-    sa.Column("segment", sa.ForeignKey("segments.name"), nullable=False, index=True),
-    sa.Column("format", sa.String, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
-    sa.Column("orientation", sa.Integer, nullable=False),
-    sa.Column("taken_at", sa.String, index=True),
-    sa.Column("camera", sa.String),
-    sa.Column("lens", sa.String),
-    sa.Column("latitude", sa.Float),
-    sa.Column("longitude", sa.Float),
-    sa.Column("norm", sa.Float, nullable=False),
-    sa.Column("indexed_at", sa.String, nullable=False),
-    sqlite_autoincrement=True,
-)
-_labels = sa.Table(
-    "labels",
-    _tables,
-    sa.Column("content", sa.ForeignKey("contents.id"), primary_key=True),
-    sa.Column("rank", sa.Integer, primary_key=True),
-    sa.Column("label", sa.String, nullable=False, index=True),
-    sa.Column("probability", sa.Float, nullable=False),
-)
-_photos = sa.Table(
-    "photos",
-    _tables,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("path", _PathText, nullable=False, unique=True),
-    sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("mtime_ns", sa.Integer, nullable=False),
-    sa.Column("content", sa.ForeignKey("contents.id"), nullable=False, index=True),
-    sqlite_autoincrement=True,
-)
-_skipped = sa.Table(
-    "skipped",
-    _tables,
-    sa.Column("path", _PathText, primary_key=True),
-    sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("mtime_ns", sa.Integer, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
-)
-
-
-def first_schema(connection: sa.Connection) -> None:
-    """Version 1. Frozen: a later change of the tables above is a later function."""
-    for statement in (
-        "CREATE TABLE settings (key VARCHAR NOT NULL PRIMARY KEY, value VARCHAR)",
-        "CREATE TABLE folders (path VARCHAR NOT NULL PRIMARY KEY)",
-        "CREATE TABLE segments (name VARCHAR NOT NULL PRIMARY KEY, rows INTEGER NOT NULL)",
-        """CREATE TABLE contents (
-            id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, hash VARCHAR NOT NULL UNIQUE,
-            segment VARCHAR NOT NULL REFERENCES segments (name),
-            format VARCHAR NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-            orientation INTEGER NOT NULL, taken_at VARCHAR, camera VARCHAR, lens VARCHAR,
-            latitude FLOAT, longitude FLOAT, norm FLOAT NOT NULL, indexed_at VARCHAR NOT NULL)""",
-        "CREATE INDEX ix_contents_segment ON contents (segment)",
-        "CREATE INDEX ix_contents_taken_at ON contents (taken_at)",
-        """CREATE TABLE labels (
-            content INTEGER NOT NULL REFERENCES contents (id), rank INTEGER NOT NULL,
-            label VARCHAR NOT NULL, probability FLOAT NOT NULL, PRIMARY KEY (content, rank))""",
-        "CREATE INDEX ix_labels_label ON labels (label)",
-        """CREATE TABLE photos (
-            id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, path VARCHAR NOT NULL UNIQUE,
-            size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-            content INTEGER NOT NULL REFERENCES contents (id))""",
-        "CREATE INDEX ix_photos_content ON photos (content)",
-        """CREATE TABLE skipped (
-            path VARCHAR NOT NULL PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-            reason VARCHAR NOT NULL)""",
-    ):
-        connection.execute(sa.text(statement))
-
-
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (first_schema,)
-
-
 class Catalog:
     """The SQLite file of a library. Safe to read from several threads while one run writes."""
 
     def __init__(
         self,
         file: Path,
-        migrations: Sequence[Callable[[sa.Connection], None]] = MIGRATIONS,
+        migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
         """Open, create or migrate `file`. Raises LibraryError if it is newer or no database."""
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
-        sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "begin", _begin)
+        sa.event.listen(self._engine, "connect", configure)
+        sa.event.listen(self._engine, "begin", begin)
         try:
-            _migrate(self._engine, migrations, file)
+            migrate(self._engine, migrations, file)
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
             raise LibraryError(f"{file} can't be used as a library: {error.orig}") from error
@@ -231,84 +109,87 @@ class Catalog:
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
-        return {row.key: row.value for row in self._rows(sa.select(_settings))}
+        return {row.key: row.value for row in self._rows(sa.select(t.settings))}
 
     def folders(self) -> list[Path]:
-        return [Path(row.path) for row in self._rows(sa.select(_folders).order_by("path"))]
+        return [Path(row.path) for row in self._rows(sa.select(t.folders).order_by("path"))]
 
     def segments(self) -> list[SegmentRow]:
         """Each FAISS file with its number of rows, all and alive."""
         alive = (
-            sa.select(_contents.c.segment, sa.func.count().label("live"))
+            sa.select(t.contents.c.segment, sa.func.count().label("live"))
             .where(_has_photo())
-            .group_by(_contents.c.segment)
+            .group_by(t.contents.c.segment)
             .subquery()
         )
-        query = sa.select(_segments, sa.func.coalesce(alive.c.live, 0).label("live")).join(
-            alive, alive.c.segment == _segments.c.name, isouter=True
+        query = sa.select(t.segments, sa.func.coalesce(alive.c.live, 0).label("live")).join(
+            alive, alive.c.segment == t.segments.c.name, isouter=True
         )
-        rows = self._rows(query.order_by(_segments.c.name))
+        rows = self._rows(query.order_by(t.segments.c.name))
         return [SegmentRow(row.name, row.rows, row.live) for row in rows]
 
     def segment_names(self) -> list[str]:
-        return [row.name for row in self._rows(sa.select(_segments.c.name).order_by("name"))]
+        return [row.name for row in self._rows(sa.select(t.segments.c.name).order_by("name"))]
 
     def contents_of(self, segments: Sequence[str], *, live: bool) -> list[tuple[int, str]]:
         """(id, hash) of the contents of these segments that have (or have lost) their photos."""
-        query = sa.select(_contents.c.id, _contents.c.hash).where(
-            _contents.c.segment.in_(segments), _has_photo() if live else ~_has_photo()
+        query = sa.select(t.contents.c.id, t.contents.c.hash).where(
+            t.contents.c.segment.in_(segments), _has_photo() if live else ~_has_photo()
         )
         return [(row.id, row.hash) for row in self._rows(query)]
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
-        return [row.id for row in self._rows(sa.select(_contents.c.id).where(~_has_photo()))]
+        query = sa.select(t.contents.c.id).where(~_has_photo())
+        return [row.id for row in self._rows(query)]
 
     # --- photos
 
     def count(self) -> int:
-        return int(self._rows(sa.select(sa.func.count().label("n")).select_from(_photos))[0].n)
+        return int(self._rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
 
     def photos(self, *, offset: int, limit: int) -> list[Photo]:
         """Newest taken first; those without a date last, by path."""
         query = _photo_query().order_by(
-            _contents.c.taken_at.is_(None), _contents.c.taken_at.desc(), _photos.c.path
+            t.contents.c.taken_at.is_(None),
+            t.contents.c.taken_at.desc(),
+            t.photos.c.path,
         )
         return [_photo(row) for row in self._rows(query.offset(offset).limit(limit))]
 
     def photo(self, photo_id: int) -> Photo | None:
-        return self._first_photo(_photo_query().where(_photos.c.id == photo_id))
+        return self._first_photo(_photo_query().where(t.photos.c.id == photo_id))
 
     def photo_at(self, path: str) -> Photo | None:
-        return self._first_photo(_photo_query().where(_photos.c.path == path))
+        return self._first_photo(_photo_query().where(t.photos.c.path == path))
 
     def photos_of(self, contents: Sequence[int]) -> dict[int, list[Photo]]:
         """The photos of each content id, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(_photos.c.content.in_(contents)).order_by(_photos.c.path)
+        query = _photo_query().where(t.photos.c.content.in_(contents)).order_by(t.photos.c.path)
         for row in self._rows(query):
             found.setdefault(row.content, []).append(_photo(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
-        rows = self._rows(sa.select(_photos.c.content).where(_photos.c.id == photo_id))
+        rows = self._rows(sa.select(t.photos.c.content).where(t.photos.c.id == photo_id))
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        rows = self._rows(sa.select(_contents.c.id).where(_contents.c.hash == hash_))
+        rows = self._rows(sa.select(t.contents.c.id).where(t.contents.c.hash == hash_))
         return int(rows[0].id) if rows else None
 
     def labels(self, content: int) -> list[tuple[str, float]]:
-        query = sa.select(_labels).where(_labels.c.content == content).order_by("rank")
+        query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
         return [(row.label, row.probability) for row in self._rows(query)]
 
     def skipped(self) -> list[Skip]:
-        rows = self._rows(sa.select(_skipped).order_by("path"))
+        rows = self._rows(sa.select(t.skipped).order_by("path"))
         return [Skip(Path(row.path), row.reason) for row in rows]
 
     def known_under(self, folder: str) -> tuple[dict[str, FileStat], dict[str, FileStat]]:
         """(photos, skipped files) whose path is `folder` or lies under it, by path."""
-        return self._stats_under(_photos, folder), self._stats_under(_skipped, folder)
+        return self._stats_under(t.photos, folder), self._stats_under(t.skipped, folder)
 
     def _stats_under(self, table: sa.Table, folder: str) -> dict[str, FileStat]:
         columns = (table.c.path, table.c.size, table.c.mtime_ns)
@@ -335,23 +216,25 @@ class Writer:
 
     def set(self, **settings: str) -> None:
         for key, value in settings.items():
-            self._replace(_settings, key=key, value=value)
+            self._replace(t.settings, key=key, value=value)
 
     def add_folder(self, folder: Path) -> None:
-        self._connection.execute(insert(_folders).values(path=str(folder)).on_conflict_do_nothing())
+        self._connection.execute(
+            insert(t.folders).values(path=str(folder)).on_conflict_do_nothing()
+        )
 
     def remove_folder(self, folder: Path) -> None:
-        self._connection.execute(sa.delete(_folders).where(_folders.c.path == str(folder)))
+        self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
     def add_segment(self, name: str, rows: int) -> None:
-        self._connection.execute(sa.insert(_segments).values(name=name, rows=rows))
+        self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
 
     def add_content(self, content_id: int, segment: str, content: NewContent) -> None:
         row = {"id": content_id, "hash": content.hash, "segment": segment, **content.columns}
-        self._connection.execute(sa.insert(_contents).values(row))
+        self._connection.execute(sa.insert(t.contents).values(row))
         for rank, (label, probability) in enumerate(content.labels, start=1):
             self._connection.execute(
-                sa.insert(_labels).values(
+                sa.insert(t.labels).values(
                     content=content_id, rank=rank, label=label, probability=probability
                 )
             )
@@ -364,61 +247,56 @@ class Writer:
     def put_photo(self, stat: FileStat, content: int) -> None:
         """The path holds this content now, whatever it held before."""
         columns = {"size": stat.size, "mtime_ns": stat.mtime_ns, "content": content}
-        statement = insert(_photos).values(path=stat.path, **columns)
+        statement = insert(t.photos).values(path=stat.path, **columns)
         self._connection.execute(statement.on_conflict_do_update(["path"], set_=columns))
-        self._connection.execute(sa.delete(_skipped).where(_skipped.c.path == stat.path))
+        self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
 
     def move_photo(self, old: str, stat: FileStat) -> None:
         """The photo at `old` is now at `stat.path`, under the same id."""
         self._connection.execute(
-            sa.update(_photos)
-            .where(_photos.c.path == old)
+            sa.update(t.photos)
+            .where(t.photos.c.path == old)
             .values(path=stat.path, size=stat.size, mtime_ns=stat.mtime_ns)
         )
-        self._connection.execute(sa.delete(_skipped).where(_skipped.c.path == stat.path))
+        self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
 
     def put_skip(self, stat: FileStat, reason: str) -> None:
         self.remove_photos([stat.path])
         self._replace(
-            _skipped, path=stat.path, size=stat.size, mtime_ns=stat.mtime_ns, reason=reason
+            t.skipped, path=stat.path, size=stat.size, mtime_ns=stat.mtime_ns, reason=reason
         )
 
     def remove_photos(self, paths: Iterable[str]) -> None:
         for path in paths:
-            self._connection.execute(sa.delete(_photos).where(_photos.c.path == path))
+            self._connection.execute(sa.delete(t.photos).where(t.photos.c.path == path))
 
     def remove_skips(self, paths: Iterable[str]) -> None:
         for path in paths:
-            self._connection.execute(sa.delete(_skipped).where(_skipped.c.path == path))
+            self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == path))
 
     def replace_segments(self, old: Sequence[str], new: str | None, dead: Sequence[int]) -> None:
         """The rows of `old` are in `new` now, but for the contents `dead`, which are forgotten."""
         for content in dead:
-            self._connection.execute(sa.delete(_labels).where(_labels.c.content == content))
-            self._connection.execute(sa.delete(_contents).where(_contents.c.id == content))
+            self._connection.execute(sa.delete(t.labels).where(t.labels.c.content == content))
+            self._connection.execute(sa.delete(t.contents).where(t.contents.c.id == content))
         if new is not None:
             self._connection.execute(
-                sa.update(_contents).where(_contents.c.segment.in_(old)).values(segment=new)
+                sa.update(t.contents).where(t.contents.c.segment.in_(old)).values(segment=new)
             )
-        self._connection.execute(sa.delete(_segments).where(_segments.c.name.in_(old)))
+        self._connection.execute(sa.delete(t.segments).where(t.segments.c.name.in_(old)))
 
     def content_at(self, path: str) -> int | None:
         """The content that this path held when it was last indexed."""
-        query = sa.select(_photos.c.content).where(_photos.c.path == path)
+        query = sa.select(t.photos.c.content).where(t.photos.c.path == path)
         return self._connection.execute(query).scalar()
 
     def content_with(self, hash_: str) -> int | None:
-        query = sa.select(_contents.c.id).where(_contents.c.hash == hash_)
+        query = sa.select(t.contents.c.id).where(t.contents.c.hash == hash_)
         return self._connection.execute(query).scalar()
 
     def paths_of(self, content: int) -> list[str]:
-        query = sa.select(_photos.c.path).where(_photos.c.content == content)
+        query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
-
-    def forget_everything(self) -> None:
-        """Empty the library, but for its folders: another model begins."""
-        for table in (_labels, _photos, _contents, _segments, _skipped, _settings):
-            self._connection.execute(sa.delete(table))
 
     def _replace(self, table: sa.Table, **values: Any) -> None:
         keys = [column.name for column in table.primary_key]
@@ -428,17 +306,17 @@ class Writer:
 
 
 def _has_photo() -> sa.ColumnElement[bool]:
-    return sa.exists().where(_photos.c.content == _contents.c.id)
+    return sa.exists().where(t.photos.c.content == t.contents.c.id)
 
 
 def _photo_query() -> sa.Select[Any]:
     return sa.select(
-        _photos.c.id,
-        _photos.c.path,
-        _photos.c.size,
-        _photos.c.content,
-        *(column for column in _contents.c if column.name not in ("id", "segment")),
-    ).join(_contents, _contents.c.id == _photos.c.content)
+        t.photos.c.id,
+        t.photos.c.path,
+        t.photos.c.size,
+        t.photos.c.content,
+        *(column for column in t.contents.c if column.name not in ("id", "segment")),
+    ).join(t.contents, t.contents.c.id == t.photos.c.content)
 
 
 def _photo(row: sa.Row[Any]) -> Photo:
@@ -459,38 +337,3 @@ def _photo(row: sa.Row[Any]) -> Photo:
         norm=row.norm,
         indexed_at=row.indexed_at,
     )
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's advice: we say BEGIN ourselves, see _begin
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 30000")
-    cursor.execute("PRAGMA journal_mode = WAL")  # readers never wait for the run that writes
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("fc7_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _migrate(
-    engine: sa.Engine, migrations: Sequence[Callable[[sa.Connection], None]], file: Path
-) -> None:
-    """Bring the schema to the newest version: each step and its number in one transaction."""
-    with engine.connect() as plain:
-        version = int(plain.exec_driver_sql("PRAGMA user_version").scalar_one())
-    if version > len(migrations):
-        raise LibraryError(
-            f"{file.parent} was made by a newer fc7 (schema {version}, this one knows "
-            f"{len(migrations)}): update fc7"
-        )
-    while version < len(migrations):
-        with engine.connect().execution_options(fc7_write=True) as connection, connection.begin():
-            version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-            if version < len(migrations):  # another process may have been quicker
-                migrations[version](connection)
-                version += 1
-                connection.exec_driver_sql(f"PRAGMA user_version = {version}")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo, Skip
 from indexer.pipeline import Pipeline, merge_segments, thumbnail_path
-from indexer.scan import SyncPlan, plan, scan
+from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.segments import SegmentStore, hollow, to_merge
 from retrieval.errors import ImageError, LibraryError
 from retrieval.images import frame, read_photo
@@ -92,9 +92,15 @@ def default_path() -> Path:
     return Path(named) if named else Path(platformdirs.user_data_dir("fc7", appauthor=False))
 
 
-def open_library(path: Path | None = None, *, create: bool = True) -> Library:
-    """Open a library, or make it. Raises LibraryError if it can't be, or is newer than this fc7."""
-    return Library(path or default_path(), create=create)
+def open_library(
+    path: Path | None = None, *, create: bool = True, extractor: Extractor | None = None
+) -> Library:
+    """Open a library, or make it. Raises LibraryError if it can't be, or is newer than this fc7.
+
+    extractor: one that is loaded already, to be used by this library too; None loads one when it is
+    first needed.
+    """
+    return Library(path or default_path(), create=create, extractor=extractor)
 
 
 class Library:
@@ -104,7 +110,9 @@ class Library:
     threads.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, create: bool = True, extractor: Extractor | None = None
+    ) -> None:
         self.path = path.expanduser().absolute()
         file = self.path / "catalog.sqlite"
         if not file.is_file():
@@ -114,7 +122,7 @@ class Library:
         self._thumbnails = self.path / "thumbnails"
         self._guard = threading.Lock()
         self._search: tuple[str, ExactSearch] | None = None
-        self._extractor: Extractor | None = None
+        self._extractor = extractor
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +180,7 @@ class Library:
                 missing.append(root)  # an unplugged disk looks like this
                 if not prune:
                     continue
+                found = Found((), ())  # what can't be listed is given up too
             plans.append(plan(found, photos, skipped))
         return missing, plans
 
@@ -195,13 +204,18 @@ class Library:
             writer.remove_photos(path for one in plans for path in one.gone)
             writer.remove_skips(path for one in plans for path in one.gone_skips)
         tried = {stat.path for stat in to_read} | {p for one in plans for p in one.still_skipped}
+        closed = [
+            Skip(Path(where), f"folder can't be listed: {why}")
+            for one in plans
+            for where, why in one.unreadable
+        ]
         return IndexReport(
             added=counts["added"],
             updated=counts["updated"],
             moved=counts["moved"],
             removed=before - self._catalog.count(),
             unchanged=counts["unchanged"] + sum(one.unchanged for one in plans),
-            skipped=tuple(skip for skip in self._catalog.skipped() if str(skip.path) in tried),
+            skipped=(*closed, *(s for s in self._catalog.skipped() if str(s.path) in tried)),
             missing_folders=tuple(missing),
         )
 

@@ -27,6 +27,7 @@ class SyncPlan:
     gone_skips: tuple[str, ...]  # the same, of files that were skipped
     unchanged: int  # known photos that need nothing
     still_skipped: tuple[str, ...]  # files that were skipped and have not changed
+    unreadable: tuple[tuple[str, str], ...]  # (folder, why): what lies there is kept as it is
 
 
 def scan(folder: Path, exclude: Path | None = None) -> Found:
@@ -86,4 +87,5 @@ def plan(found: Found, photos: Mapping[str, FileStat], skipped: Mapping[str, Fil
         gone_skips=tuple(p for p in skipped if p not in here and not p.startswith(closed)),
         unchanged=unchanged,
         still_skipped=tuple(still_skipped),
+        unreadable=found.unreadable,
     )

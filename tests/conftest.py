@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from indexer import Library, open_library
+from retrieval.extractor import Extractor
 
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
 
@@ -32,9 +33,15 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def extractor() -> Extractor:
+    """AlexNet with the bundled weights, loaded once."""
+    return Extractor(device="cpu")
+
+
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    with open_library(tmp_path / "library") as opened:
+def library(tmp_path: Path, extractor: Extractor) -> Iterator[Library]:
+    with open_library(tmp_path / "library", extractor=extractor) as opened:
         yield opened
 
 

@@ -15,7 +15,7 @@ HOMES = {
     "torch": {"networks", "weights", "extractor", "codes", "compact", "training"},
     "torchvision": {"networks", "weights", "extractor", "training"},
     "faiss": {"search", "clustering"},
-    "sqlalchemy": {"catalog"},
+    "sqlalchemy": {"catalog", "schema"},
     "PIL": {"images", "raw", "exif"},
     "streamlit": {"app", "browser", "pages"},
     "openvino": {"training"},

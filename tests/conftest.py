@@ -45,14 +45,15 @@ def library(tmp_path: Path, extractor: Extractor) -> Iterator[Library]:
         yield opened
 
 
-@pytest.fixture
-def draw() -> Callable[..., Path]:
+def draw_photo(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
     """Draw a photo-like picture: coarse colour noise, enlarged. The seed decides what it shows."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
 
-    def drawn(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
-        noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
-        return path
 
-    return drawn
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """`draw_photo(path, seed, size)`."""
+    return draw_photo

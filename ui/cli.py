@@ -159,17 +159,26 @@ def _print_labels(photo: Path, top: list[Prediction], options: argparse.Namespac
 
 def evaluate_retrieval(options: argparse.Namespace) -> int:
     from retrieval.evaluation import evaluate_retrieval as evaluate
-
     from retrieval.extractor import Extractor
 
-    extractor = Extractor(options.network, options.weights, options.device)
+    with Progress("bytes") as progress:
+        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
     source = options.labels if options.labels == "folder" else Path(options.labels)
     with Progress("photos") as progress:
         figures = evaluate(options.data, source, extractor, progress)
     if options.json:
-        print(json.dumps(figures.as_dict()))
-    else:
-        print(figures.as_table())
+        print(json.dumps(figures.summary()))
+        return 0
+    print(f"{figures.network}, {figures.weights} weights, {shown(options.data)}")
+    print(
+        f"{figures.photos:,} photos of {figures.labels:,} labels; {figures.queries:,} queries, "
+        "each left out of its answer (not in N-S); unit FC7, Euclidean distance"
+    )
+    print(f"mAP over all relevant  {figures.exact.mean_average_precision:.4f}")
+    print(f"precision@10           {figures.exact.precision_at_10:.4f}")
+    print(f"N-S score (of 4)       {figures.exact.n_s:.4f}")
+    if figures.skipped:
+        print(f"skipped                {len(figures.skipped):,} (--json lists them)")
     return 0
 
 

@@ -1,0 +1,136 @@
+"""A run killed with SIGKILL loses at most the batch in flight, and the next goes on from there."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from indexer import Library, open_library
+from indexer.catalog import Catalog
+from retrieval.extractor import Extractor
+
+# A real run in a process of its own, in batches of 3; it kills itself at the n-th time that it
+# reaches a commit point, before or after. A class for each point keeps the product free of hooks.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+import indexer.library, indexer.pipeline
+from indexer import open_library
+from indexer.catalog import Catalog
+from indexer.segments import SegmentStore
+
+library, folder, point, when = sys.argv[1:]
+indexer.pipeline._BATCH = 3
+left = int(when)
+
+def dying(method):
+    def call(*args, **kwargs):
+        global left
+        result = method(*args, **kwargs)
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+if point == "segment":      # the file is in place, no row names it yet
+    SegmentStore._place = dying(SegmentStore._place)
+elif point == "commit":     # rows are committed, what comes next is not done
+    import sqlalchemy
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", dying(lambda connection: None))
+elif point == "thumbnail":  # in the middle of a transaction
+    indexer.pipeline.put_thumbnail = dying(indexer.pipeline.put_thumbnail)
+elif point == "merge":      # merged in the catalogue, the old files still there
+    indexer.pipeline.merge_segments = dying(indexer.pipeline.merge_segments)
+with open_library(Path(library)) as opened:
+    opened.index([Path(folder)])
+"""
+
+
+def run(library: Path, folder: Path, point: str, when: int) -> int:
+    command = [sys.executable, "-c", RUN, str(library), str(folder), point, str(when)]
+    return subprocess.run(command, check=False).returncode
+
+
+def answers(library: Library) -> dict[Path, list[tuple[Path, float]]]:
+    return {
+        photo.path: [(h.photo.path, round(h.distance, 3)) for h in library.search(photo.id, 4)]
+        for photo in library.photos()
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(draw: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    for seed in range(30):
+        draw(folder / f"{seed:02}.png", seed, (64, 64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    drawn: Path, extractor: Extractor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Path, list[tuple[Path, float]]]:
+    with open_library(tmp_path_factory.mktemp("unbroken"), extractor=extractor) as library:
+        library.index([drawn])
+        return answers(library)
+
+
+def check_finished(
+    library: Library, drawn: Path, unbroken: dict[Path, list[tuple[Path, float]]]
+) -> None:
+    report = library.index([drawn])
+    assert report.added + report.unchanged == 30
+    found = answers(library)
+    assert found.keys() == unbroken.keys()
+    for path, hits in found.items():
+        assert [p for p, _ in hits] == [p for p, _ in unbroken[path]]
+        assert [d for _, d in hits] == pytest.approx([d for _, d in unbroken[path]], abs=2e-3)
+    named = {segment.name for segment in Catalog(library.path / "catalog.sqlite").segments()}
+    assert {file.name for file in (library.path / "segments").iterdir()} == named
+    assert not list((library.path / "thumbnails").rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("point", "when", "kept"),
+    [("segment", 4, 12), ("commit", 6, None), ("thumbnail", 13, 12), ("merge", 0, 24)],
+)
+def test_killed_at_a_commit_point_the_next_run_goes_on(
+    library: Library,
+    drawn: Path,
+    unbroken: dict[Path, list[tuple[Path, float]]],
+    point: str,
+    when: int,
+    kept: int | None,
+) -> None:
+    library.close()
+    assert run(library.path, drawn, point, when) == -signal.SIGKILL
+    if kept is not None:
+        assert library.count() == kept
+    check_finished(library, drawn, unbroken)
+
+
+def test_killed_at_random_moments_the_library_is_the_same(
+    library: Library, drawn: Path, unbroken: dict[Path, list[tuple[Path, float]]]
+) -> None:
+    library.close()
+    seen = 0
+    for attempt in range(3):
+        command = [sys.executable, "-c", RUN, str(library.path), str(drawn), "none", "0"]
+        process = subprocess.Popen(command)
+        start = library.count()
+        while library.count() == start and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.Random(attempt).random() / 4)
+        process.kill()
+        process.wait()
+        assert library.count() >= seen  # what was committed stays
+        seen = library.count()
+    check_finished(library, drawn, unbroken)

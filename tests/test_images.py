@@ -1,0 +1,558 @@
+"""Decoding, checked against pictures that the tests draw and against formulas written out."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import HEIC, HEIC_TURNED, Pixels, encode, exif_block, png, png_chunk, scene, stored, tiff
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+from PIL.ImageCms import ImageCmsProfile
+
+from retrieval import images
+from retrieval.errors import ImageError
+from retrieval.images import MAX_PIXELS, frame, read_photo, sniff, thumbnail
+
+# Pillow warns about files that it reads nevertheless.
+pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
+
+LOSSLESS: dict[str, dict[str, object]] = {
+    "PNG": {},
+    "BMP": {},
+    "TIFF": {},
+    "WEBP": {"lossless": True},
+    "JPEG2000": {},
+}
+LOSSY: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4", "speed": 10},
+}
+
+
+def difference(a: Pixels, b: Pixels) -> float:
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+def refusal(source: Path | bytes) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_photo(source)
+    assert caught.value.reason == str(caught.value)
+    return caught.value.reason
+
+
+# ---- formats
+
+
+@pytest.mark.parametrize("format", LOSSLESS)
+def test_a_lossless_file_gives_back_the_drawn_pixels(format: str) -> None:
+    drawn = scene(50, 40)
+    pixels, info = read_photo(encode(drawn, format, **LOSSLESS[format]))
+    assert (pixels == drawn).all()
+    assert (info.format, info.width, info.height, info.orientation) == (format, 50, 40, 1)
+
+
+@pytest.mark.parametrize("format", LOSSY)
+def test_a_lossy_file_comes_close_to_the_drawn_pixels(format: str) -> None:
+    drawn = scene(50, 40)
+    pixels, info = read_photo(encode(drawn, format, **LOSSY[format]))
+    assert difference(pixels, drawn) < 3
+    assert (info.format, info.width, info.height) == (format, 50, 40)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_compressed_tiffs_are_read(compression: str) -> None:
+    drawn = scene(50, 40)
+    pixels, _ = read_photo(encode(drawn, "TIFF", compression=compression))
+    assert difference(pixels, drawn) < (6 if compression == "jpeg" else 0.001)
+
+
+def test_a_raw_jpeg_2000_codestream_is_read() -> None:
+    drawn = scene(50, 40)
+    codestream = encode(drawn, "JPEG2000", no_jp2=True)
+    assert codestream.startswith(b"\xff\x4f\xff\x51")
+    assert (read_photo(codestream)[0] == drawn).all()
+
+
+def test_only_the_first_frame_of_a_moving_or_many_paged_picture_counts() -> None:
+    first, second = (Image.fromarray(a) for a in (scene(40, 30), 255 - scene(40, 30)))
+    for format in ("GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"):
+        data = encode(first, format, save_all=True, append_images=[second] * 3, quality=95)
+        pixels, _ = read_photo(data)
+        assert difference(pixels, np.asarray(first)) < 8, format
+
+
+def test_a_heif_file_is_turned_by_its_structure_and_never_by_its_exif() -> None:
+    corners = [(220, 30, 30), (30, 200, 40), (30, 40, 210), (240, 240, 240)]
+    pixels, info = read_photo(HEIC_TURNED)
+    assert pixels.shape == (64, 96, 3)
+    seen = [pixels[10, 10], pixels[10, 80], pixels[50, 10], pixels[50, 80]]
+    assert np.abs(np.array(seen, int) - corners).max() < 8
+    assert (info.format, info.width, info.height, info.orientation) == ("HEIF", 96, 64, 6)
+    assert info.camera == "Test Camera"
+    unturned, info = read_photo(HEIC)
+    assert (unturned == stored(pixels, 6)).all()
+    assert (info.width, info.height, info.orientation) == (64, 96, 6)
+
+
+def test_a_photo_is_told_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
+    drawn = scene(50, 40)
+    (tmp_path / "photo.HEIC").write_bytes(encode(drawn, "JPEG"))
+    (tmp_path / ".jpeg").write_bytes(encode(drawn, "PNG"))
+    assert read_photo(tmp_path / "photo.HEIC")[1].format == "JPEG"
+    assert read_photo(tmp_path / ".jpeg")[1].format == "PNG"
+
+
+def test_path_bytes_and_open_file_are_the_same_and_the_file_stays_open(tmp_path: Path) -> None:
+    data = encode(scene(300, 600), "JPEG", exif=exif_block({0x0112: 6}))
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    pixels, info = read_photo(path)
+    assert pixels.flags.writeable
+    with path.open("rb") as file:
+        for source in (data, file, file):
+            again, same = read_photo(source)
+            assert (again == pixels).all()
+            assert same == info
+        assert not file.closed
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (encode(scene(8, 8), "JPEG"), "JPEG"),
+        (encode(scene(8, 8), "GIF"), "GIF"),
+        (encode(scene(8, 8), "AVIF"), "AVIF"),
+        (HEIC, "HEIF"),
+        (struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"mif1", 0, b"avif", b"miaf"), "AVIF"),
+        (struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"mif1", 0, b"mif1", b"heic"), "HEIF"),
+        (struct.pack(">I4s4sI4s", 20, b"ftyp", b"crx ", 1, b"isom"), "RAW"),
+        (b"FUJIFILMCCD-RAW 0201", "RAW"),
+        (b"IIRO\x08\0\0\0", "RAW"),
+        (b"IIU\0\x18\0\0\0", "RAW"),
+        (struct.pack(">I4s4sI4s", 20, b"ftyp", b"isom", 0, b"mp42"), None),
+        (struct.pack(">I4s4s", 20, b"ftyp", b"qt  "), None),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", None),
+        (b"8BPS\0\1", None),
+        (b"%PDF-1.7", None),
+        (b"<svg xmlns=", None),
+        (b"RIFF\0\0\0\0WAVE", None),
+        (b"BMW is a maker of cars and not a bitmap at all", None),
+        (b"P6\n2 2\n255\n", None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_formats_are_told_by_their_first_bytes(head: bytes, name: str | None) -> None:
+    assert sniff(head[:64]) == name
+
+
+# ---- orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_exif_orientation_is_applied_exactly_once(format: str, orientation: int) -> None:
+    upright = scene(48, 32)
+    options = {**LOSSLESS, **LOSSY}[format]
+    exif = exif_block({0x0112: orientation, 0x0110: "Box"})
+    pixels, info = read_photo(encode(stored(upright, orientation), format, exif=exif, **options))
+    assert difference(pixels, upright) < 3
+    assert (info.width, info.height, info.orientation) == (48, 32, orientation)
+
+
+def test_an_orientation_outside_1_to_8_is_none() -> None:
+    drawn = scene(48, 32)
+    for orientation in (0, 9, 65535):
+        pixels, info = read_photo(encode(drawn, "PNG", exif=exif_block({0x0112: orientation})))
+        assert (pixels == drawn).all()
+        assert info.orientation == 1
+
+
+# ---- colours
+
+
+def test_transparency_is_shown_over_white() -> None:
+    drawn = scene(40, 30)
+    alpha = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
+    share = alpha[..., None] / 255
+    expected = np.rint(drawn * share + 255 * (1 - share)).astype(np.uint8)
+    rgba = np.dstack([drawn, alpha])
+    for format in ("PNG", "TIFF", "WEBP"):
+        pixels, _ = read_photo(encode(rgba, format, **LOSSLESS[format], **_exact(format)))
+        assert np.abs(pixels.astype(int) - expected).max() <= 1, format
+    grey = np.dstack([drawn[..., 0], alpha])
+    pixels, _ = read_photo(encode(Image.fromarray(grey), "PNG"))
+    assert np.abs(pixels.astype(int) - expected[..., :1]).max() <= 1
+
+
+def _exact(format: str) -> dict[str, object]:
+    return {"exact": True} if format == "WEBP" else {}
+
+
+def test_a_palette_becomes_its_colours_and_its_transparent_entry_white() -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([200, 10, 20, 30, 200, 40, 50, 60, 200])
+    image.putdata([0, 1, 2])
+    for format in ("PNG", "GIF", "TIFF", "BMP"):
+        pixels, _ = read_photo(encode(image, format))
+        assert pixels.tolist() == [[[200, 10, 20], [30, 200, 40], [50, 60, 200]]], format
+    for format in ("PNG", "GIF"):
+        pixels, _ = read_photo(encode(image, format, transparency=1))
+        assert pixels.tolist() == [[[200, 10, 20], [255, 255, 255], [50, 60, 200]]], format
+    pixels, _ = read_photo(encode(image, "PNG", transparency=bytes([255, 0, 127])))
+    assert pixels[0, 1].tolist() == [255, 255, 255]
+    assert pixels[0, 2].tolist() == [153, 158, 228]  # 127/255 of the colour, the rest white
+
+
+def test_an_alpha_that_hides_everything_is_ignored() -> None:
+    drawn = scene(40, 30)
+    pixels, _ = read_photo(encode(np.dstack([drawn, np.zeros((30, 40), np.uint8)]), "PNG"))
+    assert (pixels == drawn).all()
+
+
+def test_grey_and_black_and_white_become_three_equal_channels() -> None:
+    grey = scene(40, 30)[..., 0]
+    for format in ("PNG", "JPEG", "TIFF", "BMP", "GIF"):
+        pixels, _ = read_photo(encode(grey, format))
+        assert np.abs(pixels.astype(int) - grey[..., None]).max() <= 4, format
+    for format in ("PNG", "TIFF", "BMP"):
+        pixels, _ = read_photo(encode(Image.fromarray(grey > 99), format))
+        assert (pixels == np.where(grey > 99, 255, 0)[..., None]).all(), format
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    deep = (np.arange(40 * 30).reshape(30, 40) * 54).astype(np.uint16)
+    expected = np.rint(deep / 257).astype(np.uint8)[..., None]
+    for format in ("PNG", "TIFF"):
+        pixels, _ = read_photo(encode(Image.fromarray(deep), format))
+        assert (pixels == expected).all(), format
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in deep)
+    pixels, _ = read_photo(png(struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0), rows))
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0, 1e6])
+def test_a_float_tiff_is_scaled_to_the_least_usual_white(white: float) -> None:
+    ramp = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (30, 1))
+    values = ramp * np.float32(white)
+    values[0, :2] = [np.nan, -5]
+    pixels, _ = read_photo(encode(Image.fromarray(values), "TIFF"))
+    assert pixels[0, :2].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert np.abs(pixels[1:].astype(int) - np.rint(ramp[1:, :, None] * 255)).max() <= 1
+
+
+def test_a_32_bit_grey_tiff_is_scaled() -> None:
+    values = np.tile(np.linspace(0, 65535, 40).astype(np.int32), (30, 1))
+    pixels, _ = read_photo(encode(Image.fromarray(values), "TIFF"))
+    assert np.abs(pixels.astype(int) - np.rint(values[..., None] / 257)).max() <= 1
+
+
+def _inks(width: int, height: int) -> Pixels:
+    """Smooth CMYK: 0 is no ink."""
+    black = np.tile(np.linspace(0, 90, width), (height, 1)).astype(np.uint8)
+    return np.dstack([255 - scene(width, height), black])
+
+
+def _printed(inks: Pixels) -> Pixels:
+    paper = 255 - inks.astype(float)
+    return np.rint(paper[..., :3] * paper[..., 3:] / 255).astype(np.uint8)
+
+
+def test_cmyk_is_printed_on_white_paper() -> None:
+    inks = _inks(64, 48)
+    image = Image.fromarray(inks, "CMYK")
+    for data in (encode(image, "TIFF"), encode(image, "JPEG", quality=95)):
+        assert difference(read_photo(data)[0], _printed(inks)) < 3
+
+
+def test_adobes_inverted_ycck_is_printed_on_white_paper() -> None:
+    # Adobe stores 255 - ink; of these, libjpeg takes the colours as YCC if the marker says 2.
+    inks = _inks(64, 48)
+    luminance = np.asarray(Image.fromarray(inks[..., :3]).convert("YCbCr"))
+    as_stored = np.dstack([luminance, 255 - inks[..., 3]])
+    data = encode(Image.fromarray(255 - as_stored, "CMYK"), "JPEG", quality=95)
+    marker = b"Adobe\0\x64\0\0\0\0"
+    assert marker + b"\0" in data
+    ycck = data.replace(marker + b"\0", marker + b"\2")
+    assert difference(read_photo(ycck)[0], _printed(inks)) < 3
+
+
+def _profile(*, swapped: bool) -> bytes:
+    profile = ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name in ("sRGB", "s\0R\0G\0B", "\0s\0R\0G\0B"):
+        profile = profile.replace(name.encode(), name.replace("s", "x").encode())
+    if swapped:  # what it calls red is blue
+        profile = profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1)
+        profile = profile.replace(b"?XYZ", b"bXYZ", 1)
+    return profile
+
+
+def test_a_colour_profile_is_converted_to_srgb() -> None:
+    drawn = scene(40, 30)
+    pixels, _ = read_photo(encode(drawn, "PNG", icc_profile=_profile(swapped=True)))
+    assert difference(pixels, drawn[..., ::-1]) < 2
+    pixels, _ = read_photo(encode(drawn, "PNG", icc_profile=_profile(swapped=False)))
+    assert difference(pixels, drawn) < 1
+
+
+def test_a_broken_or_unfitting_colour_profile_costs_nothing() -> None:
+    drawn = scene(40, 30)
+    for profile in (b"nonsense", _profile(swapped=True)[:200]):
+        assert (read_photo(encode(drawn, "PNG", icc_profile=profile))[0] == drawn).all()
+    inks = _inks(40, 30)
+    data = encode(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=_profile(swapped=True))
+    assert difference(read_photo(data)[0], _printed(inks)) < 3
+
+
+# ---- reduced decoding
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(256, 256), (511, 700), (512, 512), (700, 1023), (1025, 1300), (2000, 300), (100, 2000)],
+)
+@pytest.mark.parametrize("format", ["JPEG", "BMP"])
+def test_the_short_side_never_gets_below_what_is_asked(format: str, size: tuple[int, int]) -> None:
+    width, height = size
+    pixels, info = read_photo(encode(scene(width, height), format), min_side=256)
+    short = min(pixels.shape[:2])
+    assert (info.width, info.height) == size
+    assert short >= min(256, width, height)
+    assert short < 1024
+    assert abs(pixels.shape[1] / pixels.shape[0] - width / height) < 0.02 * width / height
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP", "WEBP"])
+def test_a_reduced_photo_frames_as_the_whole_one_does(format: str) -> None:
+    drawn = scene(1200, 1040)
+    pixels, _ = read_photo(encode(drawn, format, quality=95))
+    assert pixels.shape[1] < 1200
+    assert difference(frame(pixels), frame(drawn)) < 2
+
+
+# ---- what is refused
+
+
+def test_what_is_not_a_whole_picture_is_refused_with_its_reason(tmp_path: Path) -> None:
+    assert refusal(b"") == "empty file"
+    assert refusal(b"Dear diary, today I took no photos.") == "not an image"
+    assert refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage") == "not an image"
+    assert refusal(b"\xff\xd8\xff\xe0") == "damaged"
+    assert refusal(tmp_path / "none.jpg") == "can't be read (No such file or directory)"
+    assert refusal(tmp_path) == "not a file"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
+def test_a_file_that_was_cut_short_is_refused(format: str) -> None:
+    data = encode(scene(300, 200), format)
+    for kept in (0.3, 0.7, 0.95):
+        assert refusal(data[: int(len(data) * kept)]) in ("truncated", "damaged")
+    assert refusal(data[: int(len(data) * 0.95)]) == "truncated" or format == "AVIF"
+
+
+def test_a_jpeg_without_its_last_two_bytes_is_truncated() -> None:
+    for options in ({}, {"progressive": True}):
+        assert refusal(encode(scene(300, 200), "JPEG", **options)[:-2]) == "truncated"
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_matter() -> None:
+    drawn = scene(60, 40)
+    data = encode(drawn, "JPEG", quality=95)
+    assert (read_photo(data + b"\0" * 1000 + data)[0] == read_photo(data)[0]).all()
+
+
+def _bombs() -> dict[str, bytes]:
+    """Small files that claim to be huge."""
+    jpeg = bytearray(encode(scene(16, 16), "JPEG"))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = struct.pack(">HH", 60000, 60000)
+    gif = bytearray(encode(scene(16, 16), "GIF"))
+    gif[6:10] = struct.pack("<HH", 60000, 60000)
+    bmp = bytearray(encode(scene(16, 16), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 60000, 60000)
+    claim = [(256, 4, [60000]), (257, 4, [60000]), (258, 3, [8]), (262, 3, [1])]
+    claim += [(273, 4, [-1000]), (279, 4, [9])]
+    jp2 = encode(scene(16, 16), "JPEG2000", no_jp2=True)
+    size = struct.pack(">II", 16, 16)
+    return {
+        "JPEG": bytes(jpeg),
+        "PNG": png(struct.pack(">IIBBBBB", 50000, 50000, 8, 2, 0, 0, 0), bytes(1000)),
+        "GIF": bytes(gif),
+        "BMP": bytes(bmp),
+        "TIFF": tiff([claim], [bytes(9)]),
+        "JPEG2000": jp2.replace(size, struct.pack(">II", 60000, 60000)),
+        "HEIF": HEIC.replace(struct.pack(">II", 64, 96), struct.pack(">II", 20000, 20000)),
+    }
+
+
+@pytest.mark.parametrize("format", _bombs())
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(format: str) -> None:
+    data = _bombs()[format]
+    assert sniff(data[:64]) == format
+    assert refusal(data).startswith("too many pixels (")
+
+
+def test_the_cap_leaves_room_for_the_largest_phone_sensors() -> None:
+    assert MAX_PIXELS > 16320 * 12240  # 200 megapixels
+    assert images.MAX_BYTES < 2e9
+    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS // 2
+
+
+def test_a_gif_frame_larger_than_its_screen_is_refused() -> None:
+    gif = bytearray(encode(scene(16, 16), "GIF"))
+    at = gif.index(b"\x2c\0\0\0\0\x10\0\x10\0")
+    gif[at + 5 : at + 9] = struct.pack("<HH", 60000, 60000)
+    assert refusal(bytes(gif)) == "too many pixels"
+
+
+def test_a_text_that_unpacks_to_far_more_does_not_fill_the_memory() -> None:
+    bomb = b"Comment\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_CHUNK + 1))
+    data = png(
+        struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0), b"\0\0", extra=png_chunk(b"zTXt", bomb)
+    )
+    assert refusal(data) == "damaged"
+
+
+def test_a_bug_of_ours_is_not_taken_for_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(images, "_describe", broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        read_photo(encode(scene(8, 8), "PNG"))
+
+
+SEEDS = {
+    "JPEG": encode(scene(24, 16), "JPEG", exif=exif_block({0x0112: 6, 0x0110: "Box"})),
+    "PNG": encode(scene(24, 16), "PNG", exif=exif_block({0x0112: 6})),
+    "WEBP": encode(scene(24, 16), "WEBP"),
+    "GIF": encode(scene(24, 16), "GIF"),
+    "TIFF": encode(scene(24, 16), "TIFF", compression="tiff_lzw"),
+    "BMP": encode(scene(24, 16), "BMP"),
+    "AVIF": encode(scene(24, 16), "AVIF"),
+    "HEIF": HEIC,
+}
+SMALL_PIXELS = 1 << 22  # a mutated header may claim up to the cap, which is slow to fill
+
+
+@given(
+    st.sampled_from(sorted(SEEDS)),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=12),
+    st.floats(0.2, 1),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_damaged_bytes_give_a_picture_or_an_image_error(
+    format: str, changes: list[tuple[float, int]], kept: float
+) -> None:
+    data = bytearray(SEEDS[format])
+    for where, value in changes:
+        data[int(where * len(data))] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "MAX_PIXELS", SMALL_PIXELS)
+        try:
+            pixels, info = read_photo(bytes(data[: max(1, int(kept * len(data)))]))
+        except ImageError as error:
+            assert error.reason
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
+            assert info.format in SEEDS
+
+
+# ---- threads
+
+
+def test_threads_read_what_one_reader_reads() -> None:
+    files = [*SEEDS.values(), HEIC_TURNED] * 6
+    alone = [read_photo(data) for data in files]
+    barrier = threading.Barrier(4)
+
+    def share(start: int) -> list[tuple[Pixels, images.PhotoInfo]]:
+        barrier.wait()
+        return [read_photo(data) for data in files[start::4]]
+
+    with ThreadPoolExecutor(4) as pool:
+        for start, results in enumerate(pool.map(share, range(4))):
+            for (pixels, info), (expected, same) in zip(results, alone[start::4], strict=True):
+                assert (pixels == expected).all()
+                assert info == same
+
+
+# ---- framing and thumbnails
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(640, 480), (480, 640), (257, 256), (333, 501), (224, 224), (100, 60), (31, 97), (5, 3)],
+)
+def test_cropping_is_torchvisions_resize_and_centre_crop(size: tuple[int, int]) -> None:
+    from torchvision import transforms
+
+    rng = np.random.default_rng(size)
+    noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    squashed = transforms.Resize((224, 224))
+    for drawn in (scene(*size), noise):
+        image = Image.fromarray(drawn)
+        cropped, expected = frame(drawn, "crop"), np.asarray(plain(image))
+        assert np.abs(cropped.astype(int) - expected).max() <= 1  # rounding between the two passes
+        assert difference(cropped, expected) < 0.3
+        assert (frame(drawn, "squash") == np.asarray(squashed(image))).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 20000)])
+def test_the_thinnest_photos_are_framed_from_their_middle(size: tuple[int, int]) -> None:
+    drawn = scene(*size)
+    for framing in images.FRAMINGS:
+        assert frame(drawn, framing).shape == (224, 224, 3)
+    middle = drawn[size[1] // 2, size[0] // 2].astype(int)
+    assert np.abs(frame(drawn)[112, 112].astype(int) - middle).max() <= 2
+
+
+def test_an_unknown_framing_is_an_error_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="crop, squash"):
+        frame(scene(8, 8), "stretch")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (320, 240)),
+        ((300, 900), (107, 320)),
+        ((90, 60), (90, 60)),
+        ((4000, 1), (320, 1)),
+    ],
+)
+def test_a_thumbnail_is_a_small_jpeg_without_metadata(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    drawn = scene(*size)
+    data = thumbnail(drawn)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "JPEG"
+        assert image.size == expected
+        assert not {"exif", "icc_profile", "xmp"} & image.info.keys()
+        small = np.asarray(image)
+    if min(expected) > 1:
+        assert difference(small, np.asarray(Image.fromarray(drawn).resize(expected))) < 4
+
+
+def test_photos_of_the_gallery_are_framed_as_torchvision_does(gallery: Path) -> None:
+    from torchvision import transforms
+
+    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    photos = sorted(path for path in gallery.rglob("*") if path.suffix in (".jpg", ".webp", ".png"))
+    assert len(photos) > 20
+    for path in photos[::12]:
+        pixels, _ = read_photo(path, min_side=10**6)
+        assert difference(frame(pixels), np.asarray(plain(Image.fromarray(pixels)))) < 0.3

@@ -166,6 +166,5 @@ def test_missing_folders_and_files_are_refused(
 
 def test_the_sample_photos_find_their_own_kind(gallery: Path, alexnet: Extractor) -> None:
     figures = evaluate_retrieval(gallery, "folder", alexnet)
-    chance = 1 / figures.labels
-    assert figures.exact.mean_average_precision > 5 * chance
+    assert figures.exact.mean_average_precision > 0.7  # a network of random numbers: 0.3
     assert [skip.path for skip in figures.skipped] == ["SOURCES.md"]

@@ -187,13 +187,14 @@ def test_vgg_describes_a_photo_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card here")
-def test_cuda_without_a_card_is_refused_and_auto_takes_the_cpu(alexnet: Extractor) -> None:
+def test_cuda_without_a_card_is_refused_and_auto_takes_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"no CUDA card can be used.*--device cpu"):
         Extractor("alexnet", "bundled", "cuda")
-    auto = Extractor("alexnet", "bundled", "auto")
+    weights = saved(zeros(), tmp_path / "zeros.pth")
+    auto = Extractor("alexnet", weights, "auto")
     assert auto.device == "cpu"
     assert "torch sees no CUDA card" in auto.explain()
-    assert auto.stamp == alexnet.stamp
+    assert auto.stamp == Extractor("alexnet", weights, "cpu").stamp
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -276,10 +277,11 @@ def test_top_labels_are_the_likeliest_classes_in_order() -> None:
     ]
 
 
-def test_a_sample_photo_gets_its_class(alexnet: Extractor, gallery: Path) -> None:
-    paths = sorted((gallery / "lemons").iterdir())
-    ((_, described),) = describe_files(paths[:1], alexnet)
-    assert not isinstance(described, ImageError)
-    (predictions,) = top_labels(described.probabilities, alexnet.classes)
-    assert len(predictions) == 5
-    assert sum(p.probability for p in predictions) <= 1.0001
+def test_daisies_are_mostly_called_daisies(alexnet: Extractor, gallery: Path) -> None:
+    found = []
+    for _, described in describe_files(sorted((gallery / "daisies").iterdir()), alexnet):
+        assert not isinstance(described, ImageError)
+        (predictions,) = top_labels(described.probabilities, alexnet.classes)
+        assert len(predictions) == 5
+        found.append("daisy" in {prediction.label for prediction in predictions})
+    assert sum(found) > len(found) / 2

@@ -1,0 +1,80 @@
+"""From files to descriptors: photos are decoded in threads while the network works."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import ImageError
+from retrieval.images import frame, read_photo
+
+if TYPE_CHECKING:
+    from retrieval.extractor import Descriptors, Extractor
+
+PhotoProgress = Callable[[int, int], None]  # photos so far, photos in all
+
+_Framed = NDArray[np.uint8] | ImageError
+
+
+def describe_files(
+    paths: Sequence[Path],
+    extractor: Extractor,
+    *,
+    workers: int | None = None,
+    progress: PhotoProgress | None = None,
+) -> Iterator[tuple[int, Descriptors | ImageError]]:
+    """Describe photos, giving (index into paths, descriptors of that one photo) in their order.
+
+    A file that gives no picture gives its ImageError instead, and costs only itself. At most two
+    passes of the network are decoded ahead, so memory doesn't grow with the number of paths.
+
+    workers: decoding threads; as many as there are processors unless said otherwise.
+    """
+    batch: list[tuple[int, _Framed]] = []
+    for index, framed in enumerate(_decode(paths, extractor, workers or os.cpu_count() or 1)):
+        batch.append((index, framed))
+        if len(batch) == extractor.batch_size or index == len(paths) - 1:
+            yield from _describe(batch, extractor)
+            batch.clear()
+            if progress:
+                progress(index + 1, len(paths))
+
+
+def _decode(paths: Sequence[Path], extractor: Extractor, workers: int) -> Iterator[_Framed]:
+    """Decode and frame in threads, in order, a bounded number ahead."""
+    ahead: deque[Future[_Framed]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for path in paths:
+            ahead.append(pool.submit(_read, path, extractor.framing))
+            if len(ahead) > 2 * extractor.batch_size:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:  # also when the caller stops halfway
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, framing: str) -> _Framed:
+    try:
+        pixels, _ = read_photo(path)
+    except ImageError as error:
+        return error
+    return frame(pixels, framing)
+
+
+def _describe(
+    batch: list[tuple[int, _Framed]], extractor: Extractor
+) -> Iterator[tuple[int, Descriptors | ImageError]]:
+    """Run the network over the photos of a batch and put its bad files back in their places."""
+    photos = [framed for _, framed in batch if not isinstance(framed, ImageError)]
+    rows = extractor.describe(np.stack(photos)).rows() if photos else iter(())
+    for index, framed in batch:
+        yield index, framed if isinstance(framed, ImageError) else next(rows)

@@ -263,6 +263,10 @@ def _inks(width: int, height: int) -> Pixels:
     return np.dstack([255 - scene(width, height), black])
 
 
+def _cmyk(inks: Pixels) -> Image.Image:
+    return Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
+
+
 def _printed(inks: Pixels) -> Pixels:
     paper = 255 - inks.astype(float)
     return np.rint(paper[..., :3] * paper[..., 3:] / 255).astype(np.uint8)
@@ -270,7 +274,7 @@ def _printed(inks: Pixels) -> Pixels:
 
 def test_cmyk_is_printed_on_white_paper() -> None:
     inks = _inks(64, 48)
-    image = Image.fromarray(inks, "CMYK")
+    image = _cmyk(inks)
     for data in (encode(image, "TIFF"), encode(image, "JPEG", quality=95)):
         assert difference(read_photo(data)[0], _printed(inks)) < 3
 
@@ -280,7 +284,7 @@ def test_adobes_inverted_ycck_is_printed_on_white_paper() -> None:
     inks = _inks(64, 48)
     luminance = np.asarray(Image.fromarray(inks[..., :3]).convert("YCbCr"))
     as_stored = np.dstack([luminance, 255 - inks[..., 3]])
-    data = encode(Image.fromarray(255 - as_stored, "CMYK"), "JPEG", quality=95)
+    data = encode(_cmyk(255 - as_stored), "JPEG", quality=95)
     marker = b"Adobe\0\x64\0\0\0\0"
     assert marker + b"\0" in data
     ycck = data.replace(marker + b"\0", marker + b"\2")
@@ -310,7 +314,7 @@ def test_a_broken_or_unfitting_colour_profile_costs_nothing() -> None:
     for profile in (b"nonsense", _profile(swapped=True)[:200]):
         assert (read_photo(encode(drawn, "PNG", icc_profile=profile))[0] == drawn).all()
     inks = _inks(40, 30)
-    data = encode(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=_profile(swapped=True))
+    data = encode(_cmyk(inks), "TIFF", icc_profile=_profile(swapped=True))
     assert difference(read_photo(data)[0], _printed(inks)) < 3
 
 
@@ -400,6 +404,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(format: str) -> No
     data = _bombs()[format]
     assert sniff(data[:64]) == format
     assert refusal(data).startswith("too many pixels (")
+
+
+def test_a_picture_within_the_cap_is_refused_if_its_decoder_needs_too_much_memory() -> None:
+    wide = png(struct.pack(">IIBBBBB", 20000, 12000, 8, 2, 0, 0, 0), bytes(1000))
+    codestream = encode(scene(16, 16), "JPEG2000", no_jp2=True)
+    codestream = codestream.replace(struct.pack(">II", 16, 16), struct.pack(">II", 12000, 12000))
+    assert MAX_PIXELS > 20000 * 12000
+    assert refusal(wide) == "too many pixels (20000x12000)"
+    assert refusal(codestream) == "too many pixels (12000x12000)"
 
 
 def test_the_cap_leaves_room_for_the_largest_phone_sensors() -> None:

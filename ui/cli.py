@@ -6,22 +6,26 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import Fc7Error
+from ui.terminal import (
+    Progress,
+    hit_as_dict,
+    percent,
+    print_hits,
+    print_report,
+    print_skips,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from indexer.catalog import Skip
-    from indexer.library import Hit, IndexReport
     from retrieval.labels import Prediction
-
-_SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +123,7 @@ def networks(options: argparse.Namespace) -> int:
     print("network   weights    top-1  top-5     MB  sha256    here  source, licence")
     for info in table:
         here = "yes" if info.path is not None else "no"
-        figures = f"{_percent(info.top1):>6} {_percent(info.top5):>6} {info.bytes / 1e6:6.1f}"
+        figures = f"{percent(info.top1):>6} {percent(info.top5):>6} {info.bytes / 1e6:6.1f}"
         known = f"{info.sha256[:8]:8}  {here:4}  {info.source}, {info.licence}"
         print(f"{info.network:9} {info.name:9} {figures}  {known}")
     return 0
@@ -182,95 +186,40 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- what commands print
+def distill(options: argparse.Namespace) -> int:
+    from retrieval.training.distill import DistillSettings, StudentSettings
+    from retrieval.training.distill import distill as run
 
+    student = StudentSettings(epochs=options.epochs, seed=options.seed)
+    bars: dict[str, Progress] = {}
 
-def print_report(report: IndexReport, library: Path, *, as_json: bool) -> None:
-    counts = {
-        name: getattr(report, name)
-        for name in ("added", "updated", "moved", "removed", "unchanged")
-    } | {"skipped": len(report.skipped)}
-    reasons = Counter(_kind(skip) for skip in report.skipped)
-    missing = [str(folder) for folder in report.missing_folders]
-    if as_json:
-        print(json.dumps(counts | {"skipped_reasons": reasons, "missing_folders": missing}))
-        return
-    for folder in missing:
-        print(
-            f"fc7: {shown(folder)} is missing or empty: its photos are kept (--prune forgets them)",
-            file=sys.stderr,
+    def tell(stage: str, done: int, total: int) -> None:
+        bars.setdefault(stage, Progress(stage)).tell(done, total)
+
+    try:
+        report = run(
+            options.folders,
+            options.out,
+            network=options.network,
+            conv=options.conv,
+            settings=DistillSettings(views=options.views, most=options.most, student=student),
+            device=options.device,
+            progress=tell,
         )
-    print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
-    for reason, count in reasons.most_common():
-        print(f"  skipped {count:,}: {reason}")
-    print_skips(report.skipped, _SHOWN_SKIPS)
-    print(f"library: {shown(library)}")
-
-
-def print_skips(skipped: Sequence[Skip], most: int) -> None:
-    for skip in skipped[:most]:
-        print(f"    {shown(skip.path)}: {skip.reason}")
-    if len(skipped) > most:
-        print(f"    ... and {len(skipped) - most:,} more: fc7 status lists them all")
-
-
-def print_hits(hits: Sequence[Hit]) -> None:
-    print(f"{'rank':>4}  {'distance':>8}  path")
-    for hit in hits:
-        print(f"{hit.rank:4}  {hit.distance:8.4f}  {shown(hit.photo.path)}")
-
-
-def hit_as_dict(hit: Hit) -> dict[str, Any]:
-    """Rank, distance and path first, then all else that is known of the photo."""
-    known = {name: value for name, value in asdict(hit.photo).items() if value is not None}
-    path = str(known.pop("path"))
-    return {"rank": hit.rank, "distance": hit.distance, "path": path, **known}
-
-
-def shown(text: object) -> str:
-    """The text on one line: what a terminal would act upon (newlines, escapes) is spelled out."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in str(text)
+    finally:
+        for bar in bars.values():
+            bar.close()
+    print(
+        f"{shown(report.weights)}: {report.bytes / 1e6:.1f} MB from {report.photos:,} photos "
+        f"({report.skipped:,} skipped) in {report.seconds / 60:.0f} minutes"
     )
-
-
-def _kind(skip: Skip) -> str:
-    return skip.reason.split(" (")[0]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-class Progress:
-    """A bar on stderr with rate and time left; silent when stderr is no terminal."""
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _tell(self, done: int, total: int) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            size = self._unit == "bytes"
-            self._bar = tqdm(
-                total=total,
-                unit="B" if size else f" {self._unit}",
-                unit_scale=size,
-                disable=None,  # off unless stderr is a terminal
-                file=sys.stderr,
-                dynamic_ncols=True,
-            )
-        self._bar.update(done - self._bar.n)
+    print(
+        "on photos held out, the teacher's first class is the student's in "
+        f"{report.agreement:.1%}, among its first five in {report.agreement5:.1%}"
+    )
+    print(f"use it: fc7 index FOLDER --library DIR --network {report.network} "
+          f"--weights {shown(report.weights)}")  # fmt: skip
+    return 0
 
 
 # --- the arguments
@@ -324,6 +273,21 @@ def _add_network_commands(commands: Any) -> None:
     one.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     _model(one)
     _json(one, "one JSON object a photo")
+
+    one = _command(
+        commands, "distill", distill, "learn fc6, fc7 and fc8 from unlabelled photos, by a teacher"
+    )
+    one.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    one.add_argument("--network", required=True, choices=("alexnet", "vgg16"))
+    one.add_argument("--conv", type=Path, required=True, metavar="FILE",
+                     help="the convolutional layers: see data/weights/README.md")  # fmt: skip
+    one.add_argument("--out", type=Path, required=True, metavar="FILE",
+                     help="the result, .safetensors; a run cut off goes on from there")  # fmt: skip
+    one.add_argument("--views", type=int, default=2, help="of each photo (default: 2)")
+    one.add_argument("--most", type=int, help="photos of each folder (default: all)")
+    one.add_argument("--epochs", type=int, default=12, help="default: 12")
+    one.add_argument("--seed", type=int, default=0)
+    _device(one)
 
     one = commands.add_parser("evaluate", help="measure on labelled photos")
     kinds = one.add_subparsers(required=True, metavar="WHAT")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from indexer import open_library
 from retrieval.errors import Fc7Error
-from ui.cli import Progress, print_hits, print_report, shown
 from ui.report import write_report
+from ui.terminal import Progress, print_hits, print_report, shown
 
 _GALLERY_QUERY = "sunflower-04.jpg"  # one that shows well
 

@@ -14,6 +14,20 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 
 
+LOSSLESS: dict[str, dict[str, object]] = {
+    "PNG": {},
+    "BMP": {},
+    "TIFF": {},
+    "WEBP": {"lossless": True},
+    "JPEG2000": {},
+}
+LOSSY: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4", "speed": 10},
+}
+
+
 def scene(width: int, height: int) -> Pixels:
     """A smooth picture without any symmetry: (height, width, 3)."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -22,6 +36,11 @@ def scene(width: int, height: int) -> Pixels:
     green = 120 + 110 * np.sin(5 * x + 2 * y)
     blue = 240 * y * y
     return np.rint(np.stack([red, green, blue], axis=2)).astype(np.uint8)
+
+
+def difference(a: Pixels, b: Pixels) -> float:
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
 def encode(pixels: Pixels | Image.Image, format: str, **options: object) -> bytes:

@@ -23,7 +23,7 @@ from ui.uploads import Uploads
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 HOUSE = Path(__file__).parent.parent
-PATIENCE = 60_000  # ms; a busy machine loads torch slowly
+PATIENCE = 180_000  # ms; a busy machine loads torch slowly
 expect.set_options(timeout=PATIENCE)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import threading
 import zlib
@@ -11,36 +10,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import HEIC, HEIC_TURNED, Pixels, encode, exif_block, png, png_chunk, scene, stored, tiff
+from drawn import (
+    HEIC,
+    HEIC_TURNED,
+    LOSSLESS,
+    LOSSY,
+    Pixels,
+    difference,
+    encode,
+    exif_block,
+    png,
+    png_chunk,
+    scene,
+    stored,
+    tiff,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
-from PIL.ImageCms import ImageCmsProfile
+from PIL import Image, PngImagePlugin
 
 from retrieval import images
 from retrieval.errors import ImageError
-from retrieval.images import MAX_PIXELS, frame, read_photo, sniff, thumbnail
+from retrieval.images import MAX_PIXELS, frame, read_photo, sniff
 
 # Pillow warns about files that it reads nevertheless.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
-
-LOSSLESS: dict[str, dict[str, object]] = {
-    "PNG": {},
-    "BMP": {},
-    "TIFF": {},
-    "WEBP": {"lossless": True},
-    "JPEG2000": {},
-}
-LOSSY: dict[str, dict[str, object]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-    "AVIF": {"quality": 95, "subsampling": "4:4:4", "speed": 10},
-}
-
-
-def difference(a: Pixels, b: Pixels) -> float:
-    assert a.shape == b.shape
-    return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
 def refusal(source: Path | bytes) -> str:
@@ -176,146 +170,6 @@ def test_an_orientation_outside_1_to_8_is_none() -> None:
         pixels, info = read_photo(encode(drawn, "PNG", exif=exif_block({0x0112: orientation})))
         assert (pixels == drawn).all()
         assert info.orientation == 1
-
-
-# ---- colours
-
-
-def test_transparency_is_shown_over_white() -> None:
-    drawn = scene(40, 30)
-    alpha = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
-    share = alpha[..., None] / 255
-    expected = np.rint(drawn * share + 255 * (1 - share)).astype(np.uint8)
-    rgba = np.dstack([drawn, alpha])
-    for format in ("PNG", "TIFF", "WEBP"):
-        pixels, _ = read_photo(encode(rgba, format, **LOSSLESS[format], **_exact(format)))
-        assert np.abs(pixels.astype(int) - expected).max() <= 1, format
-    grey = np.dstack([drawn[..., 0], alpha])
-    pixels, _ = read_photo(encode(Image.fromarray(grey), "PNG"))
-    assert np.abs(pixels.astype(int) - expected[..., :1]).max() <= 1
-
-
-def _exact(format: str) -> dict[str, object]:
-    return {"exact": True} if format == "WEBP" else {}
-
-
-def test_a_palette_becomes_its_colours_and_its_transparent_entry_white() -> None:
-    image = Image.new("P", (3, 1))
-    image.putpalette([200, 10, 20, 30, 200, 40, 50, 60, 200])
-    image.putdata([0, 1, 2])
-    for format in ("PNG", "GIF", "TIFF", "BMP"):
-        pixels, _ = read_photo(encode(image, format))
-        assert pixels.tolist() == [[[200, 10, 20], [30, 200, 40], [50, 60, 200]]], format
-    for format in ("PNG", "GIF"):
-        pixels, _ = read_photo(encode(image, format, transparency=1))
-        assert pixels.tolist() == [[[200, 10, 20], [255, 255, 255], [50, 60, 200]]], format
-    pixels, _ = read_photo(encode(image, "PNG", transparency=bytes([255, 0, 127])))
-    assert pixels[0, 1].tolist() == [255, 255, 255]
-    assert pixels[0, 2].tolist() == [153, 158, 228]  # 127/255 of the colour, the rest white
-
-
-def test_an_alpha_that_hides_everything_is_ignored() -> None:
-    drawn = scene(40, 30)
-    pixels, _ = read_photo(encode(np.dstack([drawn, np.zeros((30, 40), np.uint8)]), "PNG"))
-    assert (pixels == drawn).all()
-
-
-def test_grey_and_black_and_white_become_three_equal_channels() -> None:
-    grey = scene(40, 30)[..., 0]
-    for format in ("PNG", "JPEG", "TIFF", "BMP", "GIF"):
-        pixels, _ = read_photo(encode(grey, format))
-        assert np.abs(pixels.astype(int) - grey[..., None]).max() <= 4, format
-    for format in ("PNG", "TIFF", "BMP"):
-        pixels, _ = read_photo(encode(Image.fromarray(grey > 99), format))
-        assert (pixels == np.where(grey > 99, 255, 0)[..., None]).all(), format
-
-
-def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
-    deep = (np.arange(40 * 30).reshape(30, 40) * 54).astype(np.uint16)
-    expected = np.rint(deep / 257).astype(np.uint8)[..., None]
-    for format in ("PNG", "TIFF"):
-        pixels, _ = read_photo(encode(Image.fromarray(deep), format))
-        assert (pixels == expected).all(), format
-    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in deep)
-    pixels, _ = read_photo(png(struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0), rows))
-    assert np.abs(pixels.astype(int) - expected).max() <= 1
-
-
-@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0, 1e6])
-def test_a_float_tiff_is_scaled_to_the_least_usual_white(white: float) -> None:
-    ramp = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (30, 1))
-    values = ramp * np.float32(white)
-    values[0, :2] = [np.nan, -5]
-    pixels, _ = read_photo(encode(Image.fromarray(values), "TIFF"))
-    assert pixels[0, :2].tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert np.abs(pixels[1:].astype(int) - np.rint(ramp[1:, :, None] * 255)).max() <= 1
-
-
-def test_a_32_bit_grey_tiff_is_scaled() -> None:
-    values = np.tile(np.linspace(0, 65535, 40).astype(np.int32), (30, 1))
-    pixels, _ = read_photo(encode(Image.fromarray(values), "TIFF"))
-    assert np.abs(pixels.astype(int) - np.rint(values[..., None] / 257)).max() <= 1
-
-
-def _inks(width: int, height: int) -> Pixels:
-    """Smooth CMYK: 0 is no ink."""
-    black = np.tile(np.linspace(0, 90, width), (height, 1)).astype(np.uint8)
-    return np.dstack([255 - scene(width, height), black])
-
-
-def _cmyk(inks: Pixels) -> Image.Image:
-    return Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
-
-
-def _printed(inks: Pixels) -> Pixels:
-    paper = 255 - inks.astype(float)
-    return np.rint(paper[..., :3] * paper[..., 3:] / 255).astype(np.uint8)
-
-
-def test_cmyk_is_printed_on_white_paper() -> None:
-    inks = _inks(64, 48)
-    image = _cmyk(inks)
-    for data in (encode(image, "TIFF"), encode(image, "JPEG", quality=95)):
-        assert difference(read_photo(data)[0], _printed(inks)) < 3
-
-
-def test_adobes_inverted_ycck_is_printed_on_white_paper() -> None:
-    # Adobe stores 255 - ink; of these, libjpeg takes the colours as YCC if the marker says 2.
-    inks = _inks(64, 48)
-    luminance = np.asarray(Image.fromarray(inks[..., :3]).convert("YCbCr"))
-    as_stored = np.dstack([luminance, 255 - inks[..., 3]])
-    data = encode(_cmyk(255 - as_stored), "JPEG", quality=95)
-    marker = b"Adobe\0\x64\0\0\0\0"
-    assert marker + b"\0" in data
-    ycck = data.replace(marker + b"\0", marker + b"\2")
-    assert difference(read_photo(ycck)[0], _printed(inks)) < 3
-
-
-def _profile(*, swapped: bool) -> bytes:
-    profile = ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for name in ("sRGB", "s\0R\0G\0B", "\0s\0R\0G\0B"):
-        profile = profile.replace(name.encode(), name.replace("s", "x").encode())
-    if swapped:  # what it calls red is blue
-        profile = profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"bXYZ", b"rXYZ", 1)
-        profile = profile.replace(b"?XYZ", b"bXYZ", 1)
-    return profile
-
-
-def test_a_colour_profile_is_converted_to_srgb() -> None:
-    drawn = scene(40, 30)
-    pixels, _ = read_photo(encode(drawn, "PNG", icc_profile=_profile(swapped=True)))
-    assert difference(pixels, drawn[..., ::-1]) < 2
-    pixels, _ = read_photo(encode(drawn, "PNG", icc_profile=_profile(swapped=False)))
-    assert difference(pixels, drawn) < 1
-
-
-def test_a_broken_or_unfitting_colour_profile_costs_nothing() -> None:
-    drawn = scene(40, 30)
-    for profile in (b"nonsense", _profile(swapped=True)[:200]):
-        assert (read_photo(encode(drawn, "PNG", icc_profile=profile))[0] == drawn).all()
-    inks = _inks(40, 30)
-    data = encode(_cmyk(inks), "TIFF", icc_profile=_profile(swapped=True))
-    assert difference(read_photo(data)[0], _printed(inks)) < 3
 
 
 # ---- reduced decoding
@@ -499,73 +353,3 @@ def test_threads_read_what_one_reader_reads() -> None:
             for (pixels, info), (expected, same) in zip(results, alone[start::4], strict=True):
                 assert (pixels == expected).all()
                 assert info == same
-
-
-# ---- framing and thumbnails
-
-
-@pytest.mark.parametrize(
-    "size",
-    [(640, 480), (480, 640), (257, 256), (333, 501), (224, 224), (100, 60), (31, 97), (5, 3)],
-)
-def test_cropping_is_torchvisions_resize_and_centre_crop(size: tuple[int, int]) -> None:
-    from torchvision import transforms
-
-    rng = np.random.default_rng(size)
-    noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    squashed = transforms.Resize((224, 224))
-    for drawn in (scene(*size), noise):
-        image = Image.fromarray(drawn)
-        cropped, expected = frame(drawn, "crop"), np.asarray(plain(image))
-        assert np.abs(cropped.astype(int) - expected).max() <= 1  # rounding between the two passes
-        assert difference(cropped, expected) < 0.3
-        assert (frame(drawn, "squash") == np.asarray(squashed(image))).all()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 20000)])
-def test_the_thinnest_photos_are_framed_from_their_middle(size: tuple[int, int]) -> None:
-    drawn = scene(*size)
-    for framing in images.FRAMINGS:
-        assert frame(drawn, framing).shape == (224, 224, 3)
-    middle = drawn[size[1] // 2, size[0] // 2].astype(int)
-    assert np.abs(frame(drawn)[112, 112].astype(int) - middle).max() <= 2
-
-
-def test_an_unknown_framing_is_an_error_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="crop, squash"):
-        frame(scene(8, 8), "stretch")
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((640, 480), (320, 240)),
-        ((300, 900), (107, 320)),
-        ((90, 60), (90, 60)),
-        ((4000, 1), (320, 1)),
-    ],
-)
-def test_a_thumbnail_is_a_small_jpeg_without_metadata(
-    size: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    drawn = scene(*size)
-    data = thumbnail(drawn)
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.format == "JPEG"
-        assert image.size == expected
-        assert not {"exif", "icc_profile", "xmp"} & image.info.keys()
-        small = np.asarray(image)
-    if min(expected) > 1:
-        assert difference(small, np.asarray(Image.fromarray(drawn).resize(expected))) < 4
-
-
-def test_photos_of_the_gallery_are_framed_as_torchvision_does(gallery: Path) -> None:
-    from torchvision import transforms
-
-    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    photos = sorted(path for path in gallery.rglob("*") if path.suffix in (".jpg", ".webp", ".png"))
-    assert len(photos) > 20
-    for path in photos[::12]:
-        pixels, _ = read_photo(path, min_side=10**6)
-        assert difference(frame(pixels), np.asarray(plain(Image.fromarray(pixels)))) < 0.3

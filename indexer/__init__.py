@@ -8,7 +8,8 @@
 """
 
 from indexer.catalog import Photo, Skip
-from indexer.library import Answer, Hit, IndexReport, Library, Status, open_library
+from indexer.library import Answer, Hit, Library, Status, open_library
+from indexer.run import IndexReport
 from retrieval.labels import Prediction
 
 __all__ = [

@@ -67,11 +67,10 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A registered FAISS file: how many rows it holds, how many of them still have a photo."""
+    """A registered FAISS file, and how many rows it holds."""
 
     name: str
     rows: int
-    live: int
 
 
 class Catalog:
@@ -83,6 +82,7 @@ class Catalog:
         migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
         """Open, create or migrate `file`. Raises LibraryError if it is newer or no database."""
+        self._file = file
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
         sa.event.listen(self._engine, "connect", configure)
         sa.event.listen(self._engine, "begin", begin)
@@ -99,12 +99,23 @@ class Catalog:
     def write(self) -> Iterator[Writer]:
         """All that is written inside happens at once, or not at all."""
         with (
+            self._told(),
             self._engine.connect().execution_options(fc7_write=True) as connection,
             connection.begin(),
         ):
             writer = Writer(connection)
             yield writer
             writer.set(generation=uuid.uuid4().hex)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A full disk, a read-only folder, a damaged file: the user's trouble, not a bug."""
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
+            if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+                raise  # its subclasses (a broken constraint, a wrong statement) are bugs
+            raise LibraryError(f"{self._file} can't be used: {error.orig}") from error
 
     # --- settings, folders, segments
 
@@ -115,21 +126,17 @@ class Catalog:
         return [Path(row.path) for row in self._rows(sa.select(t.folders).order_by("path"))]
 
     def segments(self) -> list[SegmentRow]:
-        """Each FAISS file with its number of rows, all and alive."""
-        alive = (
+        rows = self._rows(sa.select(t.segments).order_by("name"))
+        return [SegmentRow(row.name, row.rows) for row in rows]
+
+    def live_rows(self) -> dict[str, int]:
+        """How many rows of each segment still have a photo; looks at every content."""
+        query = (
             sa.select(t.contents.c.segment, sa.func.count().label("live"))
             .where(_has_photo())
             .group_by(t.contents.c.segment)
-            .subquery()
         )
-        query = sa.select(t.segments, sa.func.coalesce(alive.c.live, 0).label("live")).join(
-            alive, alive.c.segment == t.segments.c.name, isouter=True
-        )
-        rows = self._rows(query.order_by(t.segments.c.name))
-        return [SegmentRow(row.name, row.rows, row.live) for row in rows]
-
-    def segment_names(self) -> list[str]:
-        return [row.name for row in self._rows(sa.select(t.segments.c.name).order_by("name"))]
+        return {row.segment: row.live for row in self._rows(query)}
 
     def contents_of(self, segments: Sequence[str], *, live: bool) -> list[tuple[int, str]]:
         """(id, hash) of the contents of these segments that have (or have lost) their photos."""
@@ -204,7 +211,7 @@ class Catalog:
         return _photo(rows[0]) if rows else None
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        with self._engine.connect() as connection:
+        with self._told(), self._engine.connect() as connection:
             return connection.execute(query).all()
 
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,10 +24,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo, Skip
-from indexer.pipeline import Pipeline, merge_segments, thumbnail_path
-from indexer.scan import Found, SyncPlan, plan, scan
-from indexer.segments import SegmentStore, hollow, to_merge
-from retrieval.errors import ImageError, LibraryError
+from indexer.pipeline import thumbnail_path
+from indexer.run import IndexReport, Run
+from indexer.segments import SegmentStore
+from retrieval.errors import ImageError, LibraryError, SearchError
 from retrieval.images import frame, read_photo
 from retrieval.labels import Prediction, top_labels
 from retrieval.search import ExactSearch
@@ -56,19 +54,6 @@ class Answer:
 
     hits: tuple[Hit, ...]
     labels: tuple[Prediction, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What an indexing run did. Counts of photos; `skipped` holds those of earlier runs too."""
-
-    added: int
-    updated: int
-    moved: int
-    removed: int
-    unchanged: int
-    skipped: tuple[Skip, ...]
-    missing_folders: tuple[Path, ...]  # gone or empty: their photos are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,118 +147,36 @@ class Library:
         made with another model; WeightsError and DeviceError from the network.
         """
         with self._writing():
-            roots = self._roots(folders)
             model = self._choose_model(network, weights)
-            self._segments.sweep(self._catalog.segment_names())
-            missing, plans = self._plans(roots, prune)
-            report = self._apply(plans, missing, model, device, progress)
-            self._finish(roots, missing if prune else [])
-        return report
-
-    def _plans(self, roots: list[Path], prune: bool) -> tuple[list[Path], list[SyncPlan]]:
-        """(folders that are missing or empty, what to do in the others)."""
-        missing, plans = [], []
-        for root in roots:
-            found = scan(root, exclude=self.path)
-            photos, skipped = self._catalog.known_under(str(root))
-            if not found.files and (photos or not root.is_dir()):
-                missing.append(root)  # an unplugged disk looks like this
-                if not prune:
-                    continue
-                found = Found((), ())  # what can't be listed is given up too
-            plans.append(plan(found, photos, skipped))
-        return missing, plans
-
-    def _apply(
-        self,
-        plans: list[SyncPlan],
-        missing: list[Path],
-        model: tuple[str, str],
-        device: str,
-        progress: Callable[[int, int], None] | None,
-    ) -> IndexReport:
-        to_read = [stat for one in plans for stat in one.read]
-        counts: Counter[str] = Counter()
-        if to_read:
-            extractor = self._claim(model, device)
-            pipeline = Pipeline(self._catalog, self._segments, self._thumbnails, extractor)
-            pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
-            counts = pipeline.counts
-        before = self._catalog.count()
-        with self._catalog.write() as writer:  # what moved is not at its old path any more
-            writer.remove_photos(path for one in plans for path in one.gone)
-            writer.remove_skips(path for one in plans for path in one.gone_skips)
-        tried = {stat.path for stat in to_read} | {p for one in plans for p in one.still_skipped}
-        closed = [
-            Skip(Path(where), f"folder can't be listed: {why}")
-            for one in plans
-            for where, why in one.unreadable
-        ]
-        return IndexReport(
-            added=counts["added"],
-            updated=counts["updated"],
-            moved=counts["moved"],
-            removed=before - self._catalog.count(),
-            unchanged=counts["unchanged"] + sum(one.unchanged for one in plans),
-            skipped=(*closed, *(s for s in self._catalog.skipped() if str(s.path) in tried)),
-            missing_folders=tuple(missing),
-        )
-
-    def _finish(self, roots: list[Path], pruned: list[Path]) -> None:
-        """Merge segments, drop rows whose photos are gone, forget folders that hold nothing."""
-        while names := to_merge(self._catalog.segments()):
-            merge_segments(self._catalog, self._segments, names, drop_hidden=True)
-        for name in hollow(self._catalog.segments()):
-            dropped = merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
-            for hash_ in dropped:
-                thumbnail_path(self._thumbnails, hash_).unlink(missing_ok=True)
-        emptied = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
-        with self._catalog.write() as writer:
-            for root in roots:
-                writer.add_folder(root)
-            for folder in (*emptied, *pruned):
-                writer.remove_folder(folder)
-            writer.set(last_run=datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def _holds(self, folder: Path) -> bool:
-        photos, _ = self._catalog.known_under(str(folder))
-        return bool(photos)
-
-    def _roots(self, folders: Sequence[Path]) -> list[Path]:
-        """Absolute folders, none inside another. A folder nobody knows must be there."""
-        known = self._catalog.folders()
-        wanted = [Path(os.path.realpath(folder.expanduser())) for folder in folders] or known
-        if not wanted:
-            raise LibraryError("no folder was indexed yet: name one, as in fc7 index ~/Pictures")
-        for folder in wanted:
-            if not folder.is_dir() and folder not in known and not self._holds(folder):
-                what = "is a file, not a folder" if folder.is_file() else "is not there"
-                raise LibraryError(f"{folder} {what}: name the folder that holds your photos")
-        return [
-            folder
-            for folder in dict.fromkeys(wanted)
-            if not any(other in folder.parents for other in wanted)
-        ]
+            run = Run(
+                self.path,
+                self._catalog,
+                self._segments,
+                self._thumbnails,
+                lambda: self._claim(model, device),
+            )
+            return run.sync(folders, prune=prune, progress=progress)
 
     # --- the model
 
     def _choose_model(self, network: str | None, weights: str | None) -> tuple[str, str]:
+        """(network, weights) of this library; what is asked for must not contradict them."""
         settings = self._catalog.settings()
         if weights is not None and Path(weights).exists():
             weights = str(Path(weights).absolute())
-        if "stamp" not in settings:
+        if "stamp" in settings:
+            own = (settings["network"], settings["weights"])
+        elif self._extractor is not None:
+            own = (self._extractor.network, self._extractor.weights)
+        else:
             return network or DEFAULT_NETWORK, weights or DEFAULT_WEIGHTS
-        own = (settings["network"], settings["weights"])
         asked = (network or own[0], weights or own[1])
         if asked != own:
-            raise self._other_model(own, asked)
+            raise LibraryError(
+                f"{self.path} is of {own[0]} ({own[1]}), not of {asked[0]} ({asked[1]}): "
+                "give another library with --library, or delete this one and index again"
+            )
         return own
-
-    def _other_model(self, own: tuple[str, str], asked: tuple[str, str]) -> LibraryError:
-        return LibraryError(
-            f"{self.path} was indexed with {own[0]} ({own[1]}), not with {asked[0]} ({asked[1]}): "
-            "give another library with --library, or delete this one and index again"
-        )
 
     def _claim(self, model: tuple[str, str], device: str) -> Extractor:
         """Load the model; a new library takes its stamp, an old one must have the same."""
@@ -336,6 +239,8 @@ class Library:
             hash_ = hashlib.sha256(photo).hexdigest()
             return None, self._catalog.content_with(hash_), photo
         path = Path(os.path.realpath(photo.expanduser()))
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{photo} is not a file: name a photo")  # a pipe would block
         try:
             with path.open("rb") as file:
                 hash_ = hashlib.file_digest(file, "sha256").hexdigest()
@@ -376,14 +281,16 @@ class Library:
                 generation = self._catalog.settings()["generation"]
                 if self._search is not None and self._search[0] == generation:
                     return self._search[1]
-                files = [self._segments.path(name) for name in self._catalog.segment_names()]
+                files = [self._segments.path(one.name) for one in self._catalog.segments()]
                 hidden = np.array(self._catalog.hidden_contents(), dtype=np.int64)
-                if not all(file.exists() for file in files):
+                try:
+                    self._search = (generation, ExactSearch(files, hidden))
+                except SearchError as error:
                     if generation == self._catalog.settings()["generation"]:
-                        lost = next(file for file in files if not file.exists())
-                        raise LibraryError(f"{lost} is missing: delete the library and index again")
-                    continue  # merged into another under our hands: look again
-                self._search = (generation, ExactSearch(files, hidden))
+                        raise LibraryError(
+                            f"{error}: delete the library and index again"
+                        ) from error
+                    # else a run merged the file into another under our hands: look again
 
     # --- looking
 

@@ -176,7 +176,10 @@ class Pipeline:
         return "added"
 
     def _merge(self) -> None:
-        """Merge small segments as they gather; each row is copied a few times in its life."""
+        """Merge small segments as they gather; each row is copied a few times in its life.
+
+        Rows that have lost their photos stay: a file of this run may hold their content.
+        """
         while names := to_merge(self._catalog.segments()):
             merge_segments(self._catalog, self._segments, names, drop_hidden=False)
 
@@ -184,7 +187,10 @@ class Pipeline:
 def merge_segments(
     catalog: Catalog, segments: SegmentStore, names: list[str], *, drop_hidden: bool
 ) -> list[str]:
-    """Make one segment of several (or of one hollow one); return the hashes that were dropped."""
+    """Make one segment of several, or of a hollow one.
+
+    drop_hidden: leave out the contents that have lost their photos; returns their hashes.
+    """
     kept = catalog.contents_of(names, live=True)
     dead = catalog.contents_of(names, live=False)
     if not drop_hidden:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +74,12 @@ def to_merge(segments: Sequence[SegmentRow]) -> list[str]:
     return next((names for _, names in sorted(classes.items()) if len(names) >= _FAN_IN), [])
 
 
-def hollow(segments: Sequence[SegmentRow]) -> list[str]:
-    """Names of files of which at least half the rows have lost their photos."""
-    return [segment.name for segment in segments if segment.live * 2 <= segment.rows]
+def hollow(segments: Sequence[SegmentRow], live: Mapping[str, int]) -> list[str]:
+    """Names of files of which at least half the rows have lost their photos.
+
+    live: how many rows of a file still have one.
+    """
+    return [one.name for one in segments if live.get(one.name, 0) * 2 <= one.rows]
 
 
 def _sync(path: Path) -> None:

@@ -4,6 +4,7 @@ Fc7Error
 ├── ImageError        a file that gives no picture; costs itself, never the run
 ├── WeightsError      weights that are missing, damaged, or made for another network
 ├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
+├── SearchError       a file of descriptors that is missing or damaged
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
 ├── DistillError      distillation that can't start or go on
 └── LibraryError      a library that is missing, busy, newer, or of another model
@@ -35,6 +36,10 @@ class WeightsError(Fc7Error):
 
 class DeviceError(Fc7Error):
     """The device that was asked for is not there, or its libraries contradict each other."""
+
+
+class SearchError(Fc7Error):
+    """A file of descriptors is missing or damaged."""
 
 
 class EvaluationError(Fc7Error):

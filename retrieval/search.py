@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import DeviceError
+from retrieval.errors import DeviceError, SearchError
 
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
@@ -75,7 +75,7 @@ class ExactSearch:
     def __init__(self, files: Sequence[Path], hidden: NDArray[np.int64]) -> None:
         """files: as `write_rows` made them; hidden: (m,) int64, ids that must not be answered.
 
-        A file whose rows have all left memory costs nothing until it is searched.
+        Raises SearchError if a file is missing or damaged.
         """
         self._parts = [_Rows(file) for file in files]
         self._hidden = np.unique(hidden.astype(np.int64))
@@ -103,7 +103,7 @@ class ExactSearch:
         return np.sqrt(np.maximum(squared[:, :full], 0)), ids[:, :full]
 
     def descriptors(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return the stored rows of these ids, (n, d) float32. Raises KeyError if one is unknown."""
+        """Return the stored rows of these ids, (n, d) float32. An unknown id is a KeyError."""
         rows = []
         for wanted in ids:
             for part in self._parts:
@@ -148,7 +148,10 @@ class _Rows:
     """One FAISS file, memory-mapped: its index, its ids (n,) and a view of its rows (n, d) fp16."""
 
     def __init__(self, path: Path) -> None:
-        self.index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        try:
+            self.index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise SearchError(f"{path} is missing or damaged") from error
         self.ids: NDArray[np.int64] = faiss.vector_to_array(self.index.id_map)
         stored = faiss.downcast_index(self.index.index).codes
         flat = faiss.rev_swig_ptr(stored.data(), stored.size())

@@ -6,12 +6,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from indexer import Library, open_library
 from retrieval.extractor import Extractor
+
+# The same examples each time, and no clock: a busy machine is no failure.
+hypothesis.settings.register_profile("fc7", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("fc7")
 
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import streamlit as st
 from starlette.exceptions import HTTPException
@@ -28,6 +29,7 @@ from retrieval.errors import LibraryError
 from ui.uploads import Uploads
 
 ADDRESS = "127.0.0.1"
+PORTS = range(8501, 8601)
 UPLOAD_MEGABYTES = 50
 UPLOADS = Uploads()
 
@@ -49,7 +51,9 @@ _OPTIONS = {
     "global.developmentMode": False,
     "logger.hideWelcomeMessage": True,
     "server.address": ADDRESS,
+    "server.baseUrlPath": "",
     "server.enableCORS": True,
+    "server.enableStaticServing": False,
     "server.enableXsrfProtection": True,
     "server.fileWatcherType": "none",
     "server.headless": True,  # the browser is opened here, once the port is known
@@ -73,23 +77,20 @@ def launch(library: Path | None, port: int | None, open_browser: bool) -> int:
     """Serve the page until Ctrl-C; return the exit status.
 
     library: its folder; None for the default one.
-    port: None takes Streamlit's 8501, or the next free one.
+    port: None takes the first of PORTS that is free.
 
     Raises LibraryError when the library can't be opened.
     """
     if library is not None:
         os.environ["FC7_LIBRARY"] = str(library)
     served_library()
-    options: dict[str, object] = dict(_OPTIONS)
-    if port is not None:
-        if not _is_free(port):
-            print(
-                f"fc7 ui: port {port} is taken; name another, or leave --port out", file=sys.stderr
-            )
-            return 1
-        options["server.port"] = port
+    free = next(filter(_is_free, PORTS if port is None else [port]), None)
+    if free is None:
+        which = f"ports {PORTS[0]} to {PORTS[-1]} are" if port is None else f"port {port} is"
+        print(f"fc7 ui: {which} taken or not allowed: name another with --port", file=sys.stderr)
+        return 1
     try:
-        _application(open_browser).run(config=options)
+        _application(open_browser).run(config={**_OPTIONS, "server.port": free})
     except KeyboardInterrupt:  # how uvicorn reports Ctrl-C, after it has closed everything
         pass
     finally:
@@ -116,7 +117,7 @@ def _application(open_browser: bool) -> st.App:
         address = f"http://{ADDRESS}:{st.get_option('server.port')}"
         print(f"Your photos are at {address} (Ctrl-C stops)", flush=True)
         if open_browser:
-            webbrowser.open(address)
+            Thread(target=webbrowser.open, args=[address], daemon=True).start()  # may block
         yield
 
     return st.App(
@@ -156,6 +157,6 @@ def _is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ADDRESS, port))
-        except OSError:
+        except (OSError, OverflowError):
             return False
     return True

@@ -187,8 +187,9 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
 
 
 def distill(options: argparse.Namespace) -> int:
-    from retrieval.training.distill import DistillSettings, StudentSettings
+    from retrieval.training.distill import DistillSettings
     from retrieval.training.distill import distill as run
+    from retrieval.training.student import StudentSettings
 
     student = StudentSettings(epochs=options.epochs, seed=options.seed)
     bars: dict[str, Progress] = {}

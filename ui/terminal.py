@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from indexer.catalog import Skip
-    from indexer.library import Hit, IndexReport
+    from indexer.library import Hit
+    from indexer.run import IndexReport
 
 _SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 

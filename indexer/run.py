@@ -1,0 +1,163 @@
+"""One indexing run, from folders to a library in step with them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.catalog import Catalog, Skip
+from indexer.pipeline import Pipeline, merge_segments, thumbnail_path
+from indexer.scan import Found, SyncPlan, plan, scan
+from indexer.segments import SegmentStore, hollow
+from retrieval.errors import LibraryError
+
+if TYPE_CHECKING:
+    from retrieval.extractor import Extractor
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What an indexing run did. Counts of photos; `skipped` holds those of earlier runs too."""
+
+    added: int
+    updated: int
+    moved: int
+    removed: int
+    unchanged: int
+    skipped: tuple[Skip, ...]
+    missing_folders: tuple[Path, ...]  # gone or empty: their photos are kept
+
+
+class Run:
+    """What a run works with. Only one may be at work in a library: the caller holds its lock."""
+
+    def __init__(
+        self,
+        library: Path,
+        catalog: Catalog,
+        segments: SegmentStore,
+        thumbnails: Path,
+        load_extractor: Callable[[], Extractor],
+    ) -> None:
+        """library: its folder, which is not indexed. load_extractor: called if a file is read."""
+        self._library = library
+        self._catalog = catalog
+        self._segments = segments
+        self._thumbnails = thumbnails
+        self._load_extractor = load_extractor
+
+    def sync(
+        self,
+        folders: Sequence[Path],
+        *,
+        prune: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> IndexReport:
+        """Do what `Library.index` says."""
+        roots = self._roots(folders)
+        self._segments.sweep({segment.name for segment in self._catalog.segments()})
+        self._remember(roots)
+        missing, plans = self._plans(roots, prune)
+        report = self._apply(plans, missing, progress)
+        self._finish(missing if prune else [])
+        return report
+
+    def _plans(self, roots: list[Path], prune: bool) -> tuple[list[Path], list[SyncPlan]]:
+        """(folders that are missing or empty, what to do in the others)."""
+        missing, plans = [], []
+        for root in roots:
+            found = scan(root, exclude=self._library)
+            photos, skipped = self._catalog.known_under(str(root))
+            if not found.files and (photos or not root.is_dir()):
+                missing.append(root)  # an unplugged disk looks like this
+                if not prune:
+                    continue
+                found = Found((), ())  # what can't be listed is given up too
+            plans.append(plan(found, photos, skipped))
+        return missing, plans
+
+    def _apply(
+        self,
+        plans: list[SyncPlan],
+        missing: list[Path],
+        progress: Callable[[int, int], None] | None,
+    ) -> IndexReport:
+        to_read = [stat for one in plans for stat in one.read]
+        counts: Counter[str] = Counter()
+        if to_read:
+            extractor = self._load_extractor()
+            pipeline = Pipeline(self._catalog, self._segments, self._thumbnails, extractor)
+            pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
+            counts = pipeline.counts
+        before = self._catalog.count()
+        with self._catalog.write() as writer:  # what moved is not at its old path any more
+            writer.remove_photos(path for one in plans for path in one.gone)
+            writer.remove_skips(path for one in plans for path in one.gone_skips)
+        tried = {stat.path for stat in to_read} | {p for one in plans for p in one.still_skipped}
+        closed = [
+            Skip(Path(where), f"folder can't be listed: {why}")
+            for one in plans
+            for where, why in one.unreadable
+        ]
+        return IndexReport(
+            added=counts["added"],
+            updated=counts["updated"],
+            moved=counts["moved"],
+            removed=before - self._catalog.count(),
+            unchanged=counts["unchanged"] + sum(one.unchanged for one in plans),
+            skipped=(*closed, *(s for s in self._catalog.skipped() if str(s.path) in tried)),
+            missing_folders=tuple(missing),
+        )
+
+    def _finish(self, pruned: list[Path]) -> None:
+        """Drop the rows of photos that are gone; forget folders that hold nothing."""
+        for name in hollow(self._catalog.segments(), self._catalog.live_rows()):
+            dropped = merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
+            for hash_ in dropped:
+                thumbnail_path(self._thumbnails, hash_).unlink(missing_ok=True)
+        lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
+        with self._catalog.write() as writer:
+            for folder in (*lost, *pruned):
+                writer.remove_folder(folder)
+            writer.set(last_run=datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def _holds(self, folder: Path) -> bool:
+        photos, _ = self._catalog.known_under(str(folder))
+        return bool(photos)
+
+    def _remember(self, roots: list[Path]) -> None:
+        """Put the folders on the list that `index()` goes by; one inside another is not needed."""
+        known = self._catalog.folders()
+        listed = _outermost([*known, *roots])
+        with self._catalog.write() as writer:
+            for folder in known:
+                if folder not in listed:
+                    writer.remove_folder(folder)
+            for folder in listed:
+                writer.add_folder(folder)
+
+    def _roots(self, folders: Sequence[Path]) -> list[Path]:
+        """Absolute folders, none inside another. A folder nobody knows must be there."""
+        known = self._catalog.folders()
+        wanted = [Path(os.path.realpath(folder.expanduser())) for folder in folders] or known
+        if not wanted:
+            raise LibraryError("no folder was indexed yet: name one, as in fc7 index ~/Pictures")
+        for folder in wanted:
+            if not folder.is_dir() and folder not in known and not self._holds(folder):
+                what = "is a file, not a folder" if folder.is_file() else "is not there"
+                raise LibraryError(f"{folder} {what}: name the folder that holds your photos")
+        return _outermost(wanted)
+
+
+def _outermost(folders: Sequence[Path]) -> list[Path]:
+    """The folders that lie in none of the others, each once."""
+    return [
+        folder
+        for folder in dict.fromkeys(folders)
+        if not any(other in folder.parents for other in folders)
+    ]

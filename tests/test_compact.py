@@ -40,11 +40,11 @@ def test_whole_numbers_up_to_127_survive_exactly_and_so_does_their_product() -> 
     torch.testing.assert_close(back, left @ right)
 
 
-def test_a_mirrored_block_is_followed_by_its_negative_and_the_rest_is_zero() -> None:
-    block = Block(1, 2, (torch.full((2, 3), 127.0),), mirrored=True)
+def test_a_mirrored_block_is_followed_by_its_weighted_negative_and_the_rest_is_zero() -> None:
+    block = Block(1, 2, (torch.full((2, 3), 127.0),), mirrored=0.5)
     back = _through_file("w", Matrix((6, 6), (block,)))
     expected = torch.zeros(6, 6)
-    expected[1:3, 2:5], expected[3:5, 2:5] = 127, -127
+    expected[1:3, 2:5], expected[3:5, 2:5] = 127, -63.5
     torch.testing.assert_close(back, expected)
 
 
@@ -79,7 +79,7 @@ def test_what_is_unpacked_loads_into_torchvisions_own_network() -> None:
     }
     factors = (_random(8, 4), _random(4, 256 * 14))
     weights["classifier.1.weight"] = Matrix(
-        (4096, 9216), (Block(0, 0, factors, mirrored=True, regions=Regions(6, (1, 2, 3))),)
+        (4096, 9216), (Block(0, 0, factors, mirrored=1.0, regions=Regions(6, (1, 2, 3))),)
     )
     tensors, metadata = pack(weights, network="alexnet", framing="crop")
     alexnet.load_state_dict(unpack(tensors, metadata), strict=True, assign=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -16,8 +15,7 @@ _GALLERY_QUERY = "sunflower-04.jpg"  # one that shows well
 
 def demo(folder: Path) -> None:
     """Index `folder` into a library of the demo's own, and ask with one of its photos."""
-    key = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    place = Path("demo") / f"{folder.name}-{key}"
+    place, page = Path("demo") / (folder.name or "root"), Path("demo") / "answer.html"
     print(f"$ fc7 index {shown(folder)} --library {place}")
     with open_library(place) as library, Progress("photos") as progress:
         report = library.index([folder], progress=progress)
@@ -27,11 +25,11 @@ def demo(folder: Path) -> None:
             print(f"\nno photo was found in {shown(folder)}")
             return
         query = next((p for p in photos if p.path.name == _GALLERY_QUERY), photos[0])
-        print(f"\n$ fc7 search {shown(query.path)} --library {place} --html {place}/answer.html")
+        print(f"\n$ fc7 search {shown(query.path)} --library {place} --html {page}")
         answer = library.answer(query.id, 10)
         print_hits(answer.hits)
-        write_report(place / "answer.html", query.path, answer, library)
-    print(f"\nthe same with pictures:   {place}/answer.html")
+        write_report(page, query.path, answer, library)
+    print(f"\nthe same with pictures:   {page}")
     print(f"search in the browser:    .venv/bin/fc7 ui --library {place}")
     print("index your own photos:    .venv/bin/fc7 index ~/Pictures")
     print("find photos like one:     .venv/bin/fc7 search PHOTO")

@@ -126,10 +126,8 @@ def networks(options: argparse.Namespace) -> int:
         figures = f"{percent(info.top1):>6} {percent(info.top5):>6} {info.bytes / 1e6:6.1f}"
         known = f"{info.sha256[:8]:8}  {here:4}  {info.source}, {info.licence}"
         print(f"{info.network:9} {info.name:9} {figures}  {known}")
-    print(
-        "top-1, top-5: per cent, published on ImageNet's validation set; of bundled weights measured"
-    )
-    print("on 500 photos, one a class (data/weights/README.md)")
+    print("top-1 and top-5 in per cent: published on ImageNet's validation set; of bundled weights")
+    print("measured on 500 photos, one a class (data/weights/README.md)")
     return 0
 
 

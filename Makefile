@@ -11,7 +11,7 @@ PIP = -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test lint chromium gpu clean
 
 demo: .venv/ready
-	@.venv/bin/python -P -m ui.demo $(PHOTOS)
+	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
 
 test: .venv-test/ready chromium
 	.venv-test/bin/ruff check .

@@ -186,3 +186,14 @@ def test_a_closed_pipe_is_no_error(library: Path, folder: Path) -> None:
         cwd=HOUSE,
     )
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_two_builds_of_faiss_in_one_environment_are_told(library: Path, tmp_path: Path) -> None:
+    """What pip leaves behind when faiss-gpu was put beside faiss-cpu."""
+    record = tmp_path / "faiss_gpu-1.12.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: faiss-gpu\nVersion: 1.12.0\n")
+    failed = fc7("status", "--library", library, PYTHONPATH=str(tmp_path))
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "pip uninstall -y faiss-cpu faiss-gpu" in failed.stderr
+    assert failed.stderr.count("\n") == 1

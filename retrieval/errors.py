@@ -5,6 +5,7 @@ Fc7Error
 ├── WeightsError      weights that are missing, damaged, or made for another network
 ├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
 ├── SearchError       a file of descriptors that is missing or damaged
+├── CodesError        a coder that is missing or damaged, or too few photos to learn one from
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
 ├── DistillError      distillation that can't start or go on
 └── LibraryError      a library that is missing, busy, newer, or of another model
@@ -40,6 +41,10 @@ class DeviceError(Fc7Error):
 
 class SearchError(Fc7Error):
     """A file of descriptors is missing or damaged."""
+
+
+class CodesError(Fc7Error):
+    """A coder is missing or damaged, or can't be learned."""
 
 
 class EvaluationError(Fc7Error):

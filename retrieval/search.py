@@ -65,6 +65,27 @@ def merge_rows(path: Path, sources: Sequence[Path], keep: NDArray[np.int64]) -> 
     return int(merged.ntotal)
 
 
+def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
+    """Write codes (n, bits / 8) as one FAISS file, in their order."""
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index.add(np.ascontiguousarray(codes))
+    faiss.write_index_binary(index, str(path))
+
+
+def read_codes(path: Path) -> NDArray[np.uint8]:
+    """Read codes (n, bits / 8). Raises SearchError if the file is missing or damaged."""
+    try:
+        index = faiss.read_index_binary(str(path))
+    except RuntimeError as error:
+        raise SearchError(f"{path} is missing or damaged") from error
+    return np.asarray(faiss.vector_to_array(index.xb)).reshape(index.ntotal, -1)
+
+
+def stored_rows(path: Path) -> NDArray[np.float16]:
+    """The descriptors (n, d) of a FAISS file, memory-mapped, in their order."""
+    return _Rows(path).fp16
+
+
 class ExactSearch:
     """The nearest descriptors of a set of FAISS files, by comparing with every one of them.
 

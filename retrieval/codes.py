@@ -1,0 +1,75 @@
+"""Binary codes: FC7 -> bits, so that Hamming distance stands in for Euclidean distance.
+
+    descriptor - mean -> directions -> linear + network of one hidden layer -> sign -> packed bits
+
+Section 6.1 of the AlexNet paper asks for an autoencoder, as in Krizhevsky and Hinton, *Using Very
+Deep Autoencoders for Content-Based Image Retrieval* (2011). Its encoder is kept here as arrays, so
+encoding needs no torch; `retrieval.training.coders` learns them, and the baselines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from retrieval.errors import CodesError
+
+BITS = (32, 64, 128, 256, 512)
+_BLOCK = 8192  # descriptors at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coder:
+    """How descriptors (n, d) become codes (n, bits / 8): the encoder, as arrays.
+
+    bit = sign(linear y + correction relu(hidden y + hidden_bias) + bias), y = directions (x - mean).
+    A coder without hidden neurons is linear.
+    """
+
+    mean: NDArray[np.float32]  # (d,)
+    directions: NDArray[np.float32]  # (k, d)
+    linear: NDArray[np.float32]  # (bits, k)
+    bias: NDArray[np.float32]  # (bits,)
+    hidden: NDArray[np.float32]  # (h, k)
+    hidden_bias: NDArray[np.float32]  # (h,)
+    correction: NDArray[np.float32]  # (bits, h)
+
+    @property
+    def bits(self) -> int:
+        return len(self.bias)
+
+    def activations(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(n, d) -> (n, bits): what the signs are taken of."""
+        y = (np.asarray(descriptors, np.float32) - self.mean) @ self.directions.T
+        hidden = np.maximum(y @ self.hidden.T + self.hidden_bias, 0)
+        return np.asarray(y @ self.linear.T + hidden @ self.correction.T + self.bias, np.float32)
+
+    def encode(self, descriptors: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """(n, d) -> codes (n, bits / 8) uint8, the first bit highest. Memory: 32 KB a row at most."""
+        codes = np.empty((len(descriptors), self.bits // 8), np.uint8)
+        for start in range(0, len(descriptors), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            codes[rows] = np.packbits(self.activations(descriptors[rows]) > 0, axis=1)
+        return codes
+
+
+def write_coder(path: Path, coder: Coder, about: dict[str, str]) -> None:
+    """Write a coder as safetensors, in half precision. about: words that travel with it."""
+    save_file({k: v.astype(np.float16) for k, v in asdict(coder).items()}, path, about)
+
+
+def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:
+    """Read what `write_coder` wrote. Raises CodesError if it is missing or damaged."""
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {f.name: file.get_tensor(f.name).astype(np.float32) for f in fields(Coder)}
+            about = dict(file.metadata() or {})
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CodesError(f"{path} is missing or damaged: fc7 codes train makes another") from error
+    return Coder(**arrays), about

@@ -9,7 +9,6 @@ encoding needs no torch; `retrieval.training.coders` learns them, and the baseli
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -28,7 +27,8 @@ _BLOCK = 8192  # descriptors at a time
 class Coder:
     """How descriptors (n, d) become codes (n, bits / 8): the encoder, as arrays.
 
-    bit = sign(linear y + correction relu(hidden y + hidden_bias) + bias), y = directions (x - mean).
+    y = directions (x - mean); bits = signs of linear y + correction relu(hidden y + hidden_bias)
+    + bias.
     A coder without hidden neurons is linear.
     """
 
@@ -51,7 +51,7 @@ class Coder:
         return np.asarray(y @ self.linear.T + hidden @ self.correction.T + self.bias, np.float32)
 
     def encode(self, descriptors: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """(n, d) -> codes (n, bits / 8) uint8, the first bit highest. Memory: 32 KB a row at most."""
+        """(n, d) -> codes (n, bits / 8) uint8, the first bit highest."""
         codes = np.empty((len(descriptors), self.bits // 8), np.uint8)
         for start in range(0, len(descriptors), _BLOCK):
             rows = slice(start, start + _BLOCK)

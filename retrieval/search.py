@@ -86,6 +86,21 @@ def stored_rows(path: Path) -> NDArray[np.float16]:
     return _Rows(path).fp16
 
 
+def itq_rotation(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """The rotation (d, d) of centred rows (n, d) that brings them near their signs (ITQ)."""
+    itq = faiss.ITQMatrix(rows.shape[1])
+    itq.seed = seed
+    itq.train(np.ascontiguousarray(rows, np.float32))
+    return np.asarray(faiss.vector_to_array(itq.A).reshape(rows.shape[1], -1), np.float32)
+
+
+def random_planes(width: int, count: int, seed: int) -> NDArray[np.float32]:
+    """Normals (count, width) of random hyperplanes, at right angles to each other."""
+    planes = faiss.RandomRotationMatrix(width, count)
+    planes.init(seed)
+    return np.asarray(faiss.vector_to_array(planes.A).reshape(count, width), np.float32)
+
+
 class ExactSearch:
     """The nearest descriptors of a set of FAISS files, by comparing with every one of them.
 

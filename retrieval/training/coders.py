@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrieval.codes import Coder
-from retrieval.search import faiss
+from retrieval.search import itq_rotation, random_planes
 
 Progress = Callable[[int, int], None]  # epochs done, epochs at most
 _HELD_OUT = 20  # one descriptor in so many tells when to stop
+_ITQ_ROWS = 50_000  # enough for a rotation
 _PATIENCE = 3  # epochs without a better answer on them
 
 
@@ -96,7 +97,7 @@ def learn_autoencoder(
     state = {k: v.float().cpu().numpy() for k, v in network.state_dict().items()}
     return Coder(
         mean=mean.numpy(),
-        directions=directions.numpy() / np.float32(scale),
+        directions=(directions / scale).numpy(),
         linear=state["linear.weight"],
         bias=state["linear.bias"],
         hidden=state["hidden.weight"],
@@ -130,10 +131,8 @@ def _fit(
             optimiser.step()
             schedule.step()
         with torch.no_grad():
-            parts = [p for p in held.split(batch) if len(p) > 1]
-            now = float(
-                np.mean([_loss(network, p.to(device), settings, scale).item() for p in parts])
-            )
+            parts = [part.to(device) for part in _cut(held, batch) if len(part) > 1]
+            now = float(np.mean([_loss(network, p, settings, scale).item() for p in parts]))
         since = 0 if now < best else since + 1
         if now < best:
             best, best_state = now, deepcopy(network.state_dict())
@@ -154,7 +153,8 @@ def _loss(network: _Autoencoder, y: Tensor, settings: AutoencoderSettings, scale
     target = near.masked_fill(itself, -1e4).log_softmax(dim=1)
     answer = alike.masked_fill(itself, -1e4).log_softmax(dim=1)
     apart = (target.exp() * (target - answer)).sum(dim=1).mean()
-    return wrong + settings.neighbours * apart
+    loss: Tensor = wrong + settings.neighbours * apart
+    return loss
 
 
 # The baselines, all linear
@@ -173,11 +173,9 @@ def learn_pca_signs(descriptors: NDArray[np.floating], bits: int, *, seed: int =
 
 
 def random_hyperplanes(descriptors: NDArray[np.floating], bits: int, *, seed: int = 0) -> Coder:
-    """Locality-sensitive hashing (Charikar 2002): the sides of random hyperplanes through the mean."""
+    """Locality-sensitive hashing (Charikar 2002): sides of random hyperplanes through the mean."""
     mean = torch.from_numpy(np.asarray(descriptors, np.float32).mean(axis=0))
-    planes = faiss.RandomRotationMatrix(len(mean), bits)
-    planes.init(seed)
-    return _linear(mean, torch.from_numpy(faiss.vector_to_array(planes.A).reshape(bits, -1)))
+    return _linear(mean, torch.from_numpy(random_planes(len(mean), bits, seed)))
 
 
 def _linear(mean: Tensor, directions: Tensor) -> Coder:
@@ -198,11 +196,11 @@ def _principal(x: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Mean (d,) and leading principal directions (k, d) of x (n, d) float16, k <= count."""
     torch.manual_seed(seed)
     mean = torch.zeros(x.shape[1])
-    for part in x.split(8192):
+    for part in _cut(x, 8192):
         mean += part.float().sum(dim=0)
     mean /= len(x)
     spread = torch.zeros(x.shape[1], x.shape[1])
-    for part in x.split(8192):
+    for part in _cut(x, 8192):
         centred = part.float() - mean
         spread += centred.T @ centred
     count = min(count, len(x) - 1, x.shape[1])
@@ -211,13 +209,12 @@ def _principal(x: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _project(x: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
-    return torch.cat([(part.float() - mean) @ directions.T for part in x.split(8192)])
+    return torch.cat([(part.float() - mean) @ directions.T for part in _cut(x, 8192)])
+
+
+def _cut(rows: Tensor, size: int) -> tuple[Tensor, ...]:
+    return tuple(rows[i : i + size] for i in range(0, len(rows), size))
 
 
 def _rotation(y: Tensor, seed: int) -> Tensor:
-    """ITQ's rotation (k, k) for y (n, k), of at most 50,000 rows."""
-    step = -(-len(y) // 50_000)
-    itq = faiss.ITQMatrix(y.shape[1])
-    itq.seed = seed
-    itq.train(np.ascontiguousarray(y[::step].numpy()))
-    return torch.from_numpy(faiss.vector_to_array(itq.A).reshape(y.shape[1], -1).copy())
+    return torch.from_numpy(itq_rotation(y[:: -(-len(y) // _ITQ_ROWS)].numpy(), seed))

@@ -1,46 +1,74 @@
-"""How well do descriptors find what belongs together? Measured on labelled photos.
+"""How well do descriptors, and codes made of them, find what belongs together?
 
-Every photo asks for the others of its label. All figures are over the photos that have at least one
-other of their label; the rest (distractors) only stand in the way.
+Measured on photos with ground truth. All figures are means over the queries that have a relevant
+photo; other photos (distractors) only stand in the way.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.codes import BITS, Coder
 from retrieval.errors import EvaluationError, ImageError
-from retrieval.metrics import average_precision, n_s_score, precision_at
-from retrieval.reading import PhotoProgress, describe_files
+from retrieval.ground_truth import GroundTruth, Skip, files_below, read_ground_truth
+from retrieval.reading import PhotoProgress, describe_files, describe_part
+from retrieval.scores import (
+    SHORTLISTS,
+    Asked,
+    CodeScores,
+    RetrievalScores,
+    score_codes,
+    score_exact,
+)
 
 if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
+Progress = Callable[[str, int, int], None]  # what ("photos", "coders"), done, in all
+
 _DIMENSIONS = 4096
-_BLOCK = 256  # queries at a time: with 50,000 photos, 50 MB of distances
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
-    """A photo that was left out, and why."""
+class LearnedOn:
+    """What coders were learned on."""
 
-    path: str  # relative to the folder
-    reason: str
+    folder: str | None  # None: the evaluated photos themselves
+    photos: int
+    skipped: int  # files that give no picture
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalScores:
-    """Means over the queries. The query is left out of its answer, except as n_s counts it."""
+class CodeFigures:
+    """What codes of one method and length do."""
 
-    mean_average_precision: float  # uninterpolated, over all relevant photos, 0..1
-    precision_at_10: float  # divided by 10, even where fewer are relevant, 0..1
-    n_s: float  # same label among the first four, the query itself being one, 1..4
+    method: str  # autoencoder, ITQ, PCA signs or random hyperplanes
+    bits: int
+    scores: CodeScores
+    seconds_to_learn: float
+
+    def summary(self) -> dict[str, object]:
+        """The same, ready for JSON, the figures under their usual names."""
+        return {
+            "method": self.method,
+            "bits": self.bits,
+            "mAP": self.scores.mean_average_precision,
+            "mAP@1000": self.scores.mean_average_precision_at_1000,
+            "precision@10": self.scores.precision_at_10,
+            "recall@10": dict(zip(map(str, SHORTLISTS), self.scores.recalls, strict=True)),
+            "rerank_recall@10": self.scores.reranked_recall,
+            "seconds_to_learn": self.seconds_to_learn,
+            "bytes_per_photo": self.bits // 8,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +76,23 @@ class RetrievalFigures:
     """What an evaluation found, and on what."""
 
     photos: int  # described and searched
-    queries: int  # those with another photo of their label: the figures are means over them
+    queries: int  # with a relevant photo in the gallery: the figures are means over them
+    parts: int  # those of them that are a part of a photo, which stays in the gallery
     without_relevant: int  # those without
-    labels: int
+    labels: int  # groups of photos that belong together
     skipped: tuple[Skip, ...]
     network: str
     weights: str
     exact: RetrievalScores  # unit FC7, Euclidean distance, every photo compared
+    learned_on: LearnedOn | None  # None: no codes were asked for
+    codes: tuple[CodeFigures, ...]
 
     def summary(self) -> dict[str, object]:
         """The same, ready for JSON, the figures under their usual names."""
         return {
             "photos": self.photos,
             "queries": self.queries,
+            "parts": self.parts,
             "without_relevant": self.without_relevant,
             "labels": self.labels,
             "skipped": [asdict(skip) for skip in self.skipped],
@@ -68,151 +100,183 @@ class RetrievalFigures:
             "weights": self.weights,
             "exact": {
                 "mAP": self.exact.mean_average_precision,
+                "mAP@1000": self.exact.mean_average_precision_at_1000,
                 "precision@10": self.exact.precision_at_10,
+                "recall@10": self.exact.recall_at_10,
                 "n_s": self.exact.n_s,
             },
+            "codes_learned_on": self.learned_on and asdict(self.learned_on),
+            "codes": [row.summary() for row in self.codes],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """A photo of the ground truth: its place relative to the folder, and its label."""
-
-    path: PurePath
-    label: str
 
 
 def evaluate_retrieval(
     folder: Path,
     labels: str | Path,
     extractor: Extractor,
-    progress: PhotoProgress | None = None,
+    progress: Progress | None = None,
+    *,
+    bits: Sequence[int] = (),
+    learn_from: Path | None = None,
 ) -> RetrievalFigures:
-    """Describe labelled photos and measure how well each finds the others of its label.
+    """Describe photos and measure how well those that ask find what belongs to them.
 
-    labels: "folder" (a photo's label is the folder that holds it, relative to `folder`; photos
-    directly in `folder` have none and are skipped; hidden files and linked folders are passed over)
-    or a CSV file with the columns path (relative to `folder`) and label.
+    labels: as `read_ground_truth` takes them.
+    bits: lengths of the codes to be measured, some of BITS; each by all four methods.
+    learn_from: a folder of photos to learn the coders on, but for those of them that are evaluated;
+    without it they are learned on the evaluated photos, which flatters them.
 
-    Files that are missing or give no picture are skipped and listed. Memory: 16 KB a photo.
-    Raises EvaluationError if the ground truth can't be read or gives no query.
+    Files that are missing or give no picture are skipped and listed. Memory: 16 KB a photo, those
+    of `learn_from` included.
+    Raises EvaluationError if the ground truth can't be read or gives no query, or codes can't be
+    learned.
     """
-    if not folder.is_dir():
-        raise EvaluationError(f"no folder {folder}: give the folder of the labelled photos")
-    if labels == "folder":
-        truth, skipped = _label_by_folder(folder)
-    else:
-        truth, skipped = _read_csv(Path(labels)), []
-    fc7 = np.empty((len(truth), _DIMENSIONS), np.float32)
-    kept: list[str] = []
-    paths = [folder / photo.path for photo in truth]
-    for index, described in describe_files(paths, extractor, progress=progress):
-        if isinstance(described, ImageError):
-            skipped.append(Skip(truth[index].path.as_posix(), described.reason))
-        else:
-            fc7[len(kept)] = described.fc7[0]
-            kept.append(truth[index].label)
-    names, codes, counts = np.unique(kept, return_inverse=True, return_counts=True)
-    queries = int(counts[counts > 1].sum())
-    if not queries:
+    truth = read_ground_truth(folder, labels)
+    paths = [folder / path for path in truth.paths]
+    others = _others(paths, bits, learn_from)
+    tell = progress or (lambda stage, done, total: None)
+    described = _describe_truth(paths, truth, extractor, partial(tell, "photos"))
+    asked = [query for query in described.asked if query.total]
+    if not asked:
         raise EvaluationError(
             f"{folder} holds no two readable photos of one label: there is nothing to measure"
         )
+    exact, nearest = score_exact(described.fc7, described.photos, asked)
+    learned_on, codes = None, []
+    if bits:
+        sample, learned_on = described.fc7[: described.photos], LearnedOn(None, described.photos, 0)
+        if learn_from is not None:
+            sample, failed = _describe(others, extractor, partial(tell, "photos to learn from"))
+            learned_on = LearnedOn(str(learn_from), len(sample), len(failed))
+        for method, coder, seconds in _learn(sample, sorted({*bits}), extractor.device, tell):
+            coded = coder.encode(described.fc7)
+            scores = score_codes(coded, described.photos, asked, nearest)
+            codes.append(CodeFigures(method, coder.bits, scores, seconds))
     return RetrievalFigures(
-        photos=len(kept),
-        queries=queries,
-        without_relevant=len(kept) - queries,
-        labels=len(names),
-        skipped=tuple(skipped),
+        photos=described.photos,
+        queries=len(asked),
+        parts=sum(query.row >= described.photos for query in asked),
+        without_relevant=len(described.asked) - len(asked),
+        labels=described.labels,
+        skipped=(*truth.skipped, *described.skipped),
         network=extractor.network,
         weights=extractor.weights,
-        exact=score_exact(fc7[: len(kept)], codes),
+        exact=exact,
+        learned_on=learned_on,
+        codes=tuple(codes),
     )
 
 
-def score_exact(fc7: NDArray[np.float32], labels: NDArray[np.integer]) -> RetrievalScores:
-    """Search with every photo that has another of its label, and average the figures.
-
-    fc7: (n, d) descriptors. labels: (n,), equal for photos that belong together, at least two.
-    """
-    scores = []
-    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    others = counts[codes] - 1
-    for query, answer in enumerate(rank_by_distance(fc7)):
-        if others[query]:
-            relevant = codes[answer] == codes[query]
-            scores.append(
-                (
-                    average_precision(relevant, int(others[query])),
-                    precision_at(10, relevant),
-                    n_s_score(relevant),
-                )
-            )
-    mean_average_precision, precision_at_10, n_s = np.mean(scores, axis=0).tolist()
-    return RetrievalScores(mean_average_precision, precision_at_10, n_s)
+# Photos
 
 
-def rank_by_distance(fc7: NDArray[np.float32]) -> Iterator[NDArray[np.intp]]:
-    """For each row: the indices of all other rows (n - 1,), nearest first.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Described:
+    """Ground truth, with descriptors in place of photos."""
 
-    Euclidean distance; at equal distance the lower index comes first.
-    """
-    squares = np.einsum("nd,nd->n", fc7, fc7)
-    for start in range(0, len(fc7), _BLOCK):
-        # Squared distances, less the query's own square: the same for its whole row.
-        distances = squares - 2 * (fc7[start : start + _BLOCK] @ fc7.T)
-        for query, row in enumerate(distances, start):
-            order = np.argsort(row, kind="stable")
-            yield order[order != query]
+    fc7: NDArray[np.float32]  # (r, d) first the photos, then the parts of them that ask
+    photos: int
+    labels: int
+    asked: tuple[Asked, ...]
+    skipped: tuple[Skip, ...]
 
 
-def _label_by_folder(folder: Path) -> tuple[list[_Labelled], list[Skip]]:
-    """Label every file below a folder by the folder that holds it."""
-    truth, skipped = [], []
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        if any(part.startswith(".") for part in place.parts) or path.is_dir():
+def _describe_truth(
+    paths: Sequence[Path], truth: GroundTruth, extractor: Extractor, progress: PhotoProgress
+) -> _Described:
+    """Describe photos and queries; what can't be read is skipped, as if it were not there."""
+    fc7, unreadable = _describe(paths, extractor, progress)
+    row = np.full(len(paths), -1)
+    row[[index for index in range(len(paths)) if index not in unreadable]] = np.arange(len(fc7))
+    skipped = [Skip(truth.paths[index].as_posix(), why) for index, why in unreadable.items()]
+    groups = [_readable(row[group]) for group in truth.groups]
+    asked: list[Asked] = []
+    parts: list[NDArray[np.float32]] = []
+    for query in truth.queries:
+        left_out = _readable(row[np.array(query.junk, np.intp)])
+        own = int(row[query.photo])
+        if own < 0:
             continue
-        if len(place.parts) == 1:
-            skipped.append(Skip(place.as_posix(), "no label (not in a subfolder)"))
+        if query.box is None:
+            asked.append(Asked(own, groups[query.group], np.append(left_out, own)))
+            continue
+        try:
+            part = describe_part(paths[query.photo], query.box, extractor)
+        except ImageError as error:
+            skipped.append(Skip(truth.paths[query.photo].as_posix(), error.reason))
+            continue
+        asked.append(Asked(len(fc7) + len(parts), groups[query.group], left_out))
+        parts.append(part.fc7)
+    labels = sum(group.size > 0 for group in groups)
+    rows = np.concatenate([fc7, *parts]) if parts else fc7
+    return _Described(rows, len(fc7), labels, tuple(asked), tuple(skipped))
+
+
+def _readable(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    return rows[rows >= 0]
+
+
+def _describe(
+    paths: Sequence[Path], extractor: Extractor, progress: PhotoProgress
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Descriptors (n, d) of the files that give a picture, and why each of the others doesn't."""
+    fc7 = np.empty((len(paths), _DIMENSIONS), np.float32)
+    unreadable: dict[int, str] = {}
+    for index, described in describe_files(paths, extractor, progress=progress):
+        if isinstance(described, ImageError):
+            unreadable[index] = described.reason
         else:
-            truth.append(_Labelled(place, place.parent.as_posix()))
-    return truth, skipped
+            fc7[index - len(unreadable)] = described.fc7[0]
+    return fc7[: len(paths) - len(unreadable)], unreadable
 
 
-def _read_csv(path: Path) -> list[_Labelled]:
-    """Read ground truth from a CSV file whose first line names the columns path and label."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            columns = rows.fieldnames or []
-            if not {"path", "label"} <= set(columns):
-                raise EvaluationError(
-                    f"{path} must begin with a line that names the columns path,label; it has "
-                    f"{','.join(columns) or 'nothing'}"
-                )
-            truth = [_labelled(row, f"{path}, line {rows.line_num}") for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvaluationError(f"{path} can't be read as CSV: {error}") from error
-    _refuse_repeats(truth, path)
-    return truth
+# Coders
 
 
-def _labelled(row: dict[str, str | None], where: str) -> _Labelled:
-    """Check one line: both fields there, and the photo inside the folder."""
-    name, label = row["path"], row["label"]
-    if not name or not label:
-        raise EvaluationError(f"{where}: path or label is empty")
-    place = PurePath(name)
-    if place.is_absolute() or ".." in place.parts or "\0" in name:
-        raise EvaluationError(f"{where}: {name} leaves the folder; paths are relative to it")
-    return _Labelled(place, label)
+def _others(evaluated: Sequence[Path], bits: Sequence[int], learn_from: Path | None) -> list[Path]:
+    """The files to learn coders from, without those that are evaluated."""
+    if not {*bits} <= {*BITS}:
+        raise EvaluationError(
+            f"codes have {', '.join(map(str, BITS))} bits, not {', '.join(map(str, bits))}"
+        )
+    if learn_from is None:
+        return []
+    if not bits:
+        raise EvaluationError("photos to learn from are given, but no lengths of codes: add --bits")
+    if not learn_from.is_dir():
+        raise EvaluationError(f"no folder {learn_from}: give a folder of photos to learn from")
+    seen = {path.resolve() for path in evaluated}
+    files = (learn_from / path for path in files_below(learn_from))
+    return [path for path in files if path.resolve() not in seen]
 
 
-def _refuse_repeats(truth: Sequence[_Labelled], path: Path) -> None:
-    """A photo listed twice would be its own best answer."""
-    seen: set[PurePath] = set()
-    for photo in truth:
-        if photo.path in seen:
-            raise EvaluationError(f"{path} lists {photo.path} twice: keep one line a photo")
-        seen.add(photo.path)
+def _learn(
+    sample: NDArray[np.float32], bits: Sequence[int], device: str, progress: Progress
+) -> Iterator[tuple[str, Coder, float]]:
+    """Learn a coder of each method and length: its method, itself, and the seconds it took."""
+    if len(sample) <= max(bits):
+        raise EvaluationError(
+            f"{len(sample):,} photos are too few to learn {max(bits)} bits: --learn-from takes a "
+            "folder of more"
+        )
+    from retrieval.training.coders import (
+        AutoencoderSettings,
+        learn_autoencoder,
+        learn_itq,
+        learn_pca_signs,
+        random_hyperplanes,
+    )
+
+    autoencoder = partial(learn_autoencoder, settings=AutoencoderSettings(), device=device)
+    methods: dict[str, Callable[[NDArray[np.float32], int], Coder]] = {
+        "autoencoder": autoencoder,
+        "ITQ": learn_itq,
+        "PCA signs": learn_pca_signs,
+        "random hyperplanes": random_hyperplanes,
+    }
+    for done, (count, method) in enumerate(product(bits, methods)):
+        progress("coders", done, len(bits) * len(methods))
+        start = time.perf_counter()
+        coder = methods[method](sample, count)
+        yield method, coder, time.perf_counter() - start
+    progress("coders", len(bits) * len(methods), len(bits) * len(methods))

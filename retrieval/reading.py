@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PhotoProgress = Callable[[int, int], None]  # photos so far, photos in all
 
+_NOT_REDUCED = 1 << 28  # pixels: no photo's side is longer
+
 _Framed = NDArray[np.uint8] | ImageError
 
 
@@ -45,6 +47,25 @@ def describe_files(
             batch.clear()
             if progress:
                 progress(index + 1, len(paths))
+
+
+def describe_part(
+    path: Path, box: tuple[float, float, float, float], extractor: Extractor
+) -> Descriptors:
+    """Describe the part of a photo inside a box: left, top, right, bottom.
+
+    box: in pixels of the full upright photo; what lies beyond its edges is cut off.
+
+    Raises ImageError if the file gives no picture, or none of the box lies in it.
+    """
+    pixels, info = read_photo(path, min_side=_NOT_REDUCED)
+    height, width = pixels.shape[:2]  # of a RAW file these are its preview's
+    left, right = (min(max(round(x * width / info.width), 0), width) for x in box[::2])
+    top, bottom = (min(max(round(y * height / info.height), 0), height) for y in box[1::2])
+    if left == right or top == bottom:
+        raise ImageError("the box lies outside the photo")
+    part = frame(pixels[top:bottom, left:right], extractor.framing)
+    return extractor.describe(part[np.newaxis])
 
 
 def _decode(paths: Sequence[Path], extractor: Extractor, workers: int) -> Iterator[_Framed]:

@@ -168,6 +168,38 @@ def test_labels_are_the_five_likeliest_classes(folder: Path) -> None:
     assert chances == sorted(chances, reverse=True)
 
 
+def test_evaluation_prints_a_table_of_codes_and_draws_them(tmp_path: Path) -> None:
+    gallery = HOUSE / "data" / "gallery"
+    figure = tmp_path / "codes.svg"
+    told = fc7("evaluate", "retrieval", "--data", gallery, "--bits", "32", "--plot", figure)
+    assert told.returncode == 0, told.stderr
+    assert "codes learned on the evaluated photos themselves" in told.stdout
+    head, *rows = told.stdout.splitlines()[-5:]
+    assert head.split()[:4] == ["method", "bits", "mAP", "mAP@1000"]
+    assert all(re.search(r" 32  0\.\d{4} ", row) for row in rows)
+    assert figure.read_text().startswith("<svg ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (("--bits", "48"), 1, "codes have 32, 64, 128, 256, 512 bits, not 48"),
+        (("--bits", "many"), 2, "many is not numbers like 64,128"),
+        (("--plot", "codes.svg"), 1, "say how long with --bits"),
+        (("--plot", "codes.png", "--bits", "32"), 2, "codes.png is not a name like figure.svg"),
+        (("--labels", "nowhere.csv"), 1, "nowhere.csv can't be read as CSV"),
+        (("--labels", "holidays"), 1, "nothing to measure"),
+    ],
+)
+def test_evaluation_refuses_bad_input_in_one_line(
+    arguments: tuple[str, ...], code: int, line: str, tmp_path: Path
+) -> None:
+    failed = fc7("evaluate", "retrieval", "--data", tmp_path, *arguments)
+    assert (failed.returncode, failed.stdout) == (code, "")
+    assert line in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stderr
+
+
 def test_networks_lists_the_bundled_and_the_published_weights() -> None:
     rows = [json.loads(line) for line in fc7("networks", "--json").stdout.splitlines()]
     known = {(row["network"], row["name"]) for row in rows}

@@ -11,11 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.errors import Fc7Error
+from retrieval.errors import EvaluationError, Fc7Error
 from ui.terminal import (
     Progress,
+    Stages,
     hit_as_dict,
     percent,
+    print_evaluation,
     print_hits,
     print_report,
     print_skips,
@@ -166,25 +168,31 @@ def _print_labels(photo: Path, top: list[Prediction], options: argparse.Namespac
 def evaluate_retrieval(options: argparse.Namespace) -> int:
     from retrieval.evaluation import evaluate_retrieval as evaluate
     from retrieval.extractor import Extractor
+    from retrieval.figures import draw_codes
+    from retrieval.ground_truth import LAYOUTS
 
+    if options.plot and not options.bits:
+        raise EvaluationError("a figure shows codes: say how long with --bits, as --bits 64,128")
     with Progress("bytes") as progress:
         extractor = Extractor(options.network, options.weights, options.device, progress=progress)
-    source = options.labels if options.labels == "folder" else Path(options.labels)
-    with Progress("photos") as progress:
-        figures = evaluate(options.data, source, extractor, progress)
+    with Stages() as tell:
+        figures = evaluate(
+            options.data,
+            options.labels if options.labels in LAYOUTS else Path(options.labels),
+            extractor,
+            tell,
+            bits=options.bits,
+            learn_from=options.learn_from,
+        )
     if options.json:
         print(json.dumps(figures.summary()))
-        return 0
-    print(f"{figures.network}, {figures.weights} weights, {shown(options.data)}")
-    print(
-        f"{figures.photos:,} photos of {figures.labels:,} labels; {figures.queries:,} queries, "
-        "each left out of its answer (not in N-S); unit FC7, Euclidean distance"
-    )
-    print(f"mAP over all relevant  {figures.exact.mean_average_precision:.4f}")
-    print(f"precision@10           {figures.exact.precision_at_10:.4f}")
-    print(f"N-S score (of 4)       {figures.exact.n_s:.4f}")
-    if figures.skipped:
-        print(f"skipped                {len(figures.skipped):,} (--json lists them)")
+    else:
+        print_evaluation(figures, options.data)
+    if options.plot:
+        try:
+            options.plot.write_text(draw_codes(figures), encoding="utf-8")
+        except OSError as error:
+            raise EvaluationError(f"{options.plot} can't be written: {error.strerror}") from error
     return 0
 
 
@@ -194,12 +202,7 @@ def distill(options: argparse.Namespace) -> int:
     from retrieval.training.student import StudentSettings
 
     student = StudentSettings(epochs=options.epochs, seed=options.seed)
-    bars: dict[str, Progress] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        bars.setdefault(stage, Progress(stage)).tell(done, total)
-
-    try:
+    with Stages() as tell:
         report = run(
             options.folders,
             options.out,
@@ -209,9 +212,6 @@ def distill(options: argparse.Namespace) -> int:
             device=options.device,
             progress=tell,
         )
-    finally:
-        for bar in bars.values():
-            bar.close()
     print(
         f"{shown(report.weights)}: {report.bytes / 1e6:.1f} MB from {report.photos:,} photos "
         f"({report.skipped:,} skipped) in {report.seconds / 60:.0f} minutes"
@@ -294,10 +294,18 @@ def _add_network_commands(commands: Any) -> None:
 
     one = commands.add_parser("evaluate", help="measure on labelled photos")
     kinds = one.add_subparsers(required=True, metavar="WHAT")
-    one = _command(kinds, "retrieval", evaluate_retrieval, "mAP, precision@10 and N-S score")
+    one = _command(kinds, "retrieval", evaluate_retrieval, "mAP, precision, recall and N-S score")
     one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
-    one.add_argument("--labels", default="folder", metavar="folder|FILE.csv",
-                     help="the folders' names (default), or a CSV with path,label")  # fmt: skip
+    one.add_argument("--labels", default="folder", metavar="LABELS",
+                     help="folder: the names of folders; ukbench, holidays, corel: numbered "
+                          "as published; FILE.csv with path,label; a folder of *_query.txt: "
+                          "Oxford5k, Paris6k")  # fmt: skip
+    one.add_argument("--bits", type=_numbers, default=(), metavar="64,128,...",
+                     help="measure codes of these lengths too (32 to 512)")  # fmt: skip
+    one.add_argument("--learn-from", type=Path, metavar="FOLDER",
+                     help="photos to learn codes from (default: those evaluated, which "
+                          "flatters the codes)")  # fmt: skip
+    one.add_argument("--plot", type=_svg, metavar="FILE.svg", help="draw what codes do")
     _model(one)
     _json(one, "as one JSON object")
 
@@ -326,6 +334,22 @@ def _model(command: argparse.ArgumentParser) -> None:
 
 def _device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not numbers like 64,128") from None
+
+
+def _svg(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".svg":
+        raise argparse.ArgumentTypeError(f"{text} is not a name like figure.svg")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {path.parent}")
+    return path
 
 
 def _json(command: argparse.ArgumentParser, what: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from indexer.catalog import Skip
     from indexer.library import Hit
     from indexer.run import IndexReport
+    from retrieval.evaluation import LearnedOn, RetrievalFigures
 
 _SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 
@@ -51,6 +52,57 @@ def print_hits(hits: Sequence[Hit]) -> None:
     print(f"{'rank':>4}  {'distance':>8}  path")
     for hit in hits:
         print(f"{hit.rank:4}  {hit.distance:8.4f}  {shown(hit.photo.path)}")
+
+
+def print_evaluation(figures: RetrievalFigures, data: Path) -> None:
+    exact = figures.exact
+    print(f"{figures.network}, {figures.weights} weights, {shown(data)}")
+    own = "each left out of its answer (not in N-S)"
+    if figures.parts:
+        own = "parts of photos that stay in the gallery"
+    print(
+        f"{figures.photos:,} photos of {figures.labels:,} labels; {figures.queries:,} queries, "
+        f"{own}; unit FC7, Euclidean distance"
+    )
+    if figures.parts:
+        print("AP is uninterpolated; the published compute_ap takes the trapezoid rule: a bit less")
+    print(f"mAP over all relevant  {exact.mean_average_precision:.4f}")
+    print(f"mAP@1000               {exact.mean_average_precision_at_1000:.4f}")
+    print(f"precision@10           {exact.precision_at_10:.4f}")
+    print(f"recall@10              {exact.recall_at_10:.4f}")
+    print(f"N-S score (of 4)       {exact.n_s:.4f}")
+    if figures.skipped:
+        print(f"skipped                {len(figures.skipped):,} (--json lists them)")
+    if figures.learned_on:
+        _print_codes(figures, figures.learned_on)
+
+
+def _print_codes(figures: RetrievalFigures, learned_on: LearnedOn) -> None:
+    from retrieval.scores import RERANKED
+
+    print()
+    if learned_on.folder is None:
+        print("codes learned on the evaluated photos themselves, which flatters them: --learn-from")
+        print("takes a folder of others")
+    else:
+        print(f"codes learned on {learned_on.photos:,} photos of {shown(learned_on.folder)}")
+    print("mAP and precision by Hamming distance alone, the mean over orders of equal distance;")
+    print("recall@10 of exact FC7: which share of its first ten a shortlist of 100 or 400 photos")
+    print(f"holds, and which is answered when one of {RERANKED} is re-ranked")
+    print()
+    lists = (100, 400)
+    heads = "".join(f"{f'in {length}':>8}" for length in lists)
+    print(
+        f"{'method':18} bits     mAP  mAP@1000  precision@10{heads}  re-ranked     learned  bytes"
+    )
+    for row in (row.summary() for row in figures.codes):
+        recalls: Any = row["recall@10"]
+        within = "".join(f"{recalls[str(length)]:8.4f}" for length in lists)
+        print(
+            f"{row['method']:18} {row['bits']:4}  {row['mAP']:.4f}    {row['mAP@1000']:.4f}"
+            f"        {row['precision@10']:.4f}{within}     {row['rerank_recall@10']:.4f}"
+            f"  {row['seconds_to_learn']:8.1f} s  {row['bytes_per_photo']:5}"
+        )
 
 
 def hit_as_dict(hit: Hit) -> dict[str, Any]:
@@ -107,3 +159,20 @@ class Progress:
                 dynamic_ncols=True,
             )
         self._bar.update(done - self._bar.n)
+
+
+class Stages:
+    """A bar for each stage of a longer work, in the order in which they begin."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Progress] = {}
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        return self.tell
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        self._bars.setdefault(stage, Progress(stage)).tell(done, total)

@@ -1,0 +1,181 @@
+"""Figures as SVG: lines over a logarithmic axis, in panels side by side. Numbers in, text out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrieval.scores import SHORTLISTS
+
+if TYPE_CHECKING:
+    from retrieval.evaluation import RetrievalFigures
+
+_PANEL_WIDTH, _PANEL_HEIGHT = 380, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 52  # from a panel's edges to its axes
+_LEGEND_HEIGHT = 34
+_PANELS_A_ROW = 3
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a05195")  # told apart by most eyes, and in grey:
+_MARKS = (  # around (0, 0)
+    '<circle r="4"/>',
+    '<rect x="-3.6" y="-3.6" width="7.2" height="7.2"/>',
+    '<path d="M0-4.8L4.6 3.4H-4.6Z"/>',
+    '<path d="M0-5L5 0L0 5L-5 0Z"/>',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points joined in their order."""
+
+    name: str  # the same name has the same colour in every panel
+    x: tuple[float, ...]  # above 0
+    y: tuple[float, ...]  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes; x is logarithmic, and every x of the lines is marked on it."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    level: tuple[str, float] | None = None  # a name and a y: a dashed line right across
+
+
+def draw_codes(figures: RetrievalFigures) -> str:
+    """Draw what codes do, beside exact FC7: mAP against bits, recall against the shortlist.
+
+    figures: with codes of at least one length. Returns a whole SVG file.
+    """
+    rows = figures.codes
+    methods = list(dict.fromkeys(row.method for row in rows))
+    lines = []
+    for method in methods:
+        mine = [row for row in rows if row.method == method]
+        precisions = tuple(row.scores.mean_average_precision for row in mine)
+        lines.append(Line(method, tuple(row.bits for row in mine), precisions))
+    exact = ("exact FC7", figures.exact.mean_average_precision)
+    panels = [Panel("Hamming distance alone", "bits", "mAP", tuple(lines), exact)]
+    panels += [
+        Panel(
+            f"{bits} bits: the ten nearest by FC7",
+            "shortlist by Hamming distance, photos",
+            "recall@10",
+            tuple(Line(r.method, SHORTLISTS, r.scores.recalls) for r in rows if r.bits == bits),
+        )
+        for bits in dict.fromkeys(row.bits for row in rows)
+    ]
+    return draw_panels(panels)
+
+
+def draw_panels(panels: Sequence[Panel]) -> str:
+    """Draw one or more panels, three a row, with one legend; those of one y_label have one scale.
+
+    Returns a whole SVG file.
+    """
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    columns = min(len(panels), _PANELS_A_ROW)
+    rows = math.ceil(len(panels) / columns)
+    width, height = columns * _PANEL_WIDTH, rows * _PANEL_HEIGHT + _LEGEND_HEIGHT
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="#222">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+    ]
+    for index, panel in enumerate(panels):
+        x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
+        ticks = _ticks([y for p in panels if p.y_label == panel.y_label for y in _heights(p)])
+        parts.append(f'<g transform="translate({x} {y})">{_panel(panel, names, ticks)}</g>')
+    parts += [_legend(names, width, height - _LEGEND_HEIGHT / 2), "</svg>\n"]
+    return "\n".join(parts)
+
+
+def _heights(panel: Panel) -> list[float]:
+    return [y for line in panel.lines for y in line.y] + ([panel.level[1]] if panel.level else [])
+
+
+def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
+    xs = sorted({x for line in panel.lines for x in line.x})
+
+    def across(x: float) -> float:
+        """A single x stands in the middle."""
+        low, high = math.log(xs[0]), math.log(xs[-1])
+        share = (math.log(x) - low) / (high - low) if high > low else 0.5
+        inside = _PANEL_WIDTH - _LEFT - _RIGHT
+        return _LEFT + inside * (0.04 + 0.92 * share)
+
+    def down(y: float) -> float:
+        share = (y - ticks[0]) / (ticks[-1] - ticks[0])
+        return _PANEL_HEIGHT - _BOTTOM - share * (_PANEL_HEIGHT - _TOP - _BOTTOM)
+
+    right, bottom = _PANEL_WIDTH - _RIGHT, _PANEL_HEIGHT - _BOTTOM
+    middle = (_LEFT + right) / 2
+    parts = [_text(middle, 22, panel.title, 'text-anchor="middle" font-size="14"')]
+    for tick in ticks:
+        y = down(tick)
+        parts.append(_stroke([(_LEFT, y), (right, y)], "#ddd"))
+        parts.append(_text(_LEFT - 8, y + 4, f"{tick:.2f}", 'text-anchor="end"'))
+    for x in xs:
+        parts.append(_stroke([(across(x), bottom), (across(x), bottom + 5)], "#222"))
+        parts.append(_text(across(x), bottom + 19, f"{x:g}", 'text-anchor="middle"'))
+    parts.append(_stroke([(_LEFT, _TOP), (_LEFT, bottom), (right, bottom)], "#222"))
+    parts.append(_text(middle, bottom + 40, panel.x_label, 'text-anchor="middle"'))
+    turned = f'text-anchor="middle" transform="rotate(-90 14 {(_TOP + bottom) / 2:.1f})"'
+    parts.append(_text(14, (_TOP + bottom) / 2, panel.y_label, turned))
+    if panel.level:
+        name, level = panel.level
+        parts.append(_stroke([(_LEFT, down(level)), (right, down(level))], "#222", dashed=True))
+        parts.append(_text(right, down(level) - 6, name, 'text-anchor="end"'))
+    for line in panel.lines:
+        place = names.index(line.name)
+        points = [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)]
+        parts.append(_stroke(points, _COLOURS[place % len(_COLOURS)], width=2))
+        parts += [_mark(place, *point) for point in points]
+    return "\n".join(parts)
+
+
+def _ticks(heights: Sequence[float]) -> list[float]:
+    """Round numbers that enclose the heights, about five."""
+    low, high = min(heights), max(heights)
+    step = next(s for s in (0.02, 0.05, 0.1, 0.2) if (high - low) / s < 5.001)
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [float(tick) for tick in np.arange(first, last + 1) * step]
+
+
+def _legend(names: Sequence[str], width: float, y: float) -> str:
+    spaces = [len(name) * 7 + 52 for name in names]  # room for a name, roughly
+    x = (width - sum(spaces)) / 2
+    parts = []
+    for place, (name, space) in enumerate(zip(names, spaces, strict=True)):
+        colour = _COLOURS[place % len(_COLOURS)]
+        parts.append(_stroke([(x, y), (x + 26, y)], colour, width=2))
+        parts.append(_mark(place, x + 13, y))
+        parts.append(_text(x + 33, y + 4, name))
+        x += space
+    return "\n".join(parts)
+
+
+def _mark(place: int, x: float, y: float) -> str:
+    colour, shape = _COLOURS[place % len(_COLOURS)], _MARKS[place % len(_MARKS)]
+    return f'<g fill="{colour}" transform="translate({x:.1f} {y:.1f})">{shape}</g>'
+
+
+def _stroke(
+    points: Sequence[tuple[float, float]], colour: str, *, width: float = 1, dashed: bool = False
+) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    look = f'stroke="{colour}" stroke-width="{width:g}"'
+    if dashed:
+        look += ' stroke-dasharray="6 4"'
+    return f'<polyline points="{path}" fill="none" {look}/>'
+
+
+def _text(x: float, y: float, text: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{escape(text)}</text>'

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]  # what ("photos", "coders"), done, in all
 
 _DIMENSIONS = 4096
+_ROUNDING = 1e-4  # of a descriptor's numbers, between batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +260,8 @@ def _learn(
             f"{len(sample):,} photos are too few to learn {max(bits)} bits: --learn-from takes a "
             "folder of more"
         )
+    if np.ptp(sample, axis=0).max() < _ROUNDING:
+        raise EvaluationError("codes can't be learned from photos that are all the same picture")
     from retrieval.training.coders import (
         AutoencoderSettings,
         learn_autoencoder,

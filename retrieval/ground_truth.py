@@ -93,6 +93,11 @@ def read_ground_truth(folder: Path, labels: str | Path) -> GroundTruth:
         return _label_by_folder(folder)
     if isinstance(labels, str) and labels in _NUMBERED:
         return _label_by_number(folder, _NUMBERED[labels])
+    if not Path(labels).exists():
+        raise EvaluationError(
+            f"{labels} is not there: labels are {', '.join(LAYOUTS)}, a CSV file, or a folder of "
+            "*_query.txt (Oxford5k, Paris6k)"
+        )
     if Path(labels).is_dir():
         return _read_queries(folder, Path(labels))
     return _grouped(_read_csv(Path(labels)))
@@ -214,7 +219,9 @@ class _Names:
 def _read_queries(folder: Path, truth: Path) -> GroundTruth:
     """Read NAME_query.txt and the three lists beside it: good and ok are relevant, junk is not.
 
-    As published, the photo that a query is a part of stays in the gallery, and may be relevant.
+    As published, the photo that a query is a part of stays in the gallery, and may be relevant. The
+    published program, compute_ap, takes average precision by the trapezoid rule; ours is a bit more
+    than that, as of two precisions it takes the later one, which is never less.
     """
     files = sorted(truth.glob("*_query.txt"))
     if not files:

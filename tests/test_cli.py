@@ -187,7 +187,7 @@ def test_evaluation_prints_a_table_of_codes_and_draws_them(tmp_path: Path) -> No
         (("--bits", "many"), 2, "many is not numbers like 64,128"),
         (("--plot", "codes.svg"), 1, "say how long with --bits"),
         (("--plot", "codes.png", "--bits", "32"), 2, "codes.png is not a name like figure.svg"),
-        (("--labels", "nowhere.csv"), 1, "nowhere.csv can't be read as CSV"),
+        (("--labels", "nowhere.csv"), 1, "nowhere.csv is not there: labels are folder, ukbench"),
         (("--labels", "holidays"), 1, "nothing to measure"),
     ],
 )

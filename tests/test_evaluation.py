@@ -107,7 +107,7 @@ def test_missing_folders_and_files_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match="no folder"):
         evaluate_retrieval(tmp_path / "nowhere", "folder", alexnet)
-    with pytest.raises(EvaluationError, match="can't be read as CSV"):
+    with pytest.raises(EvaluationError, match=r"nowhere\.csv is not there: labels are"):
         evaluate_retrieval(drawn, tmp_path / "nowhere.csv", alexnet)
 
 
@@ -255,12 +255,16 @@ def test_codes_are_learned_on_other_photos_and_measured_beside_exact_search(
 
 
 def test_codes_that_can_not_be_learned_are_refused(
-    drawn: Path, alexnet: Extractor, tmp_path: Path
+    drawn: Path, alexnet: Extractor, draw: Draw, tmp_path: Path
 ) -> None:
+    one = tmp_path / "one"
+    for copy in range(33):
+        draw(one / f"{copy}.png", 1)
     for options, complaint in (
         ({"bits": (48,)}, "codes have 32, 64, 128, 256, 512 bits, not 48"),
         ({"learn_from": tmp_path}, "add --bits"),
         ({"bits": (32,), "learn_from": tmp_path / "nowhere"}, "no folder"),
+        ({"bits": (32,), "learn_from": one}, "all the same picture"),
         ({"bits": (32,)}, "6 photos are too few to learn 32 bits"),
         ({"bits": (32,), "learn_from": drawn}, "0 photos are too few to learn 32 bits"),
     ):

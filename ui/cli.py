@@ -294,7 +294,7 @@ def _add_network_commands(commands: Any) -> None:
 
     one = commands.add_parser("evaluate", help="measure on labelled photos")
     kinds = one.add_subparsers(required=True, metavar="WHAT")
-    one = _command(kinds, "retrieval", evaluate_retrieval, "how well search finds what belongs together")
+    one = _command(kinds, "retrieval", evaluate_retrieval, "how well search finds what belongs")
     one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     one.add_argument("--labels", default="folder", metavar="LABELS",
                      help="folder: the names of folders; ukbench, holidays, corel: numbered "

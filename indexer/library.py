@@ -24,9 +24,11 @@ import platformdirs
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo, Skip
+from indexer.coding import CoderStore, recode, sample
 from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
+from retrieval.codes import shipped_coder
 from retrieval.errors import ImageError, LibraryError, SearchError
 from retrieval.images import frame, read_photo
 from retrieval.labels import Prediction, top_labels
@@ -104,6 +106,7 @@ class Library:
             self._prepare(create)
         self._catalog = Catalog(file)
         self._segments = SegmentStore(self.path / "segments")
+        self._coders = CoderStore(self.path / "coders")
         self._thumbnails = self.path / "thumbnails"
         self._guard = threading.Lock()
         self._search: tuple[str, ExactSearch] | None = None
@@ -148,6 +151,7 @@ class Library:
         """
         with self._writing():
             model = self._choose_model(network, weights)
+            self._use_coder()
             run = Run(
                 self.path,
                 self._catalog,
@@ -184,6 +188,7 @@ class Library:
         if "stamp" not in self._catalog.settings():
             with self._catalog.write() as writer:
                 writer.set(network=model[0], weights=model[1], stamp=extractor.stamp)
+            self._use_coder()
         return extractor
 
     def _load(self, model: tuple[str, str], device: str = "auto") -> Extractor:
@@ -198,6 +203,46 @@ class Library:
                 "bring those weights back, or delete this library and index again"
             )
         return self._extractor
+
+    # --- codes
+
+    def train_codes(
+        self,
+        bits: int = 256,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """Learn a coder from this library's descriptors, and make all its codes anew with it.
+
+        progress: called with what is done now, how much of it, of how much.
+
+        Raises CodesError if there are too few photos or the number of bits is unknown, LibraryError
+        if another run is at work.
+        """
+        from retrieval.training.coders import learn_autoencoder  # torch: only when it is needed
+
+        def tell(what: str) -> Callable[[int, int], None] | None:
+            return progress and (lambda done, total: progress(what, done, total))
+
+        with self._writing():
+            descriptors = sample(self._catalog, self._segments, seed)
+            coder = learn_autoencoder(
+                descriptors, bits, seed=seed, device=device, progress=tell("epochs")
+            )
+            about = {"bits": str(bits), "learned_from": str(len(descriptors)), "source": "library"}
+            recode(self._catalog, self._segments, self._coders, coder, about, tell("photos"))
+
+    def _use_coder(self) -> None:
+        """Write codes from now on: by the library's own coder, else by the one that fc7 brings."""
+        settings = self._catalog.settings()
+        if "coder" in settings:
+            self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
+        elif "stamp" in settings:
+            brought = shipped_coder(settings["network"], settings["stamp"])
+            if brought is not None:
+                recode(self._catalog, self._segments, self._coders, *brought)
 
     # --- search
 

@@ -211,7 +211,7 @@ class Library:
         bits: int = 256,
         *,
         seed: int = 0,
-        device: str = "cpu",
+        device: str = "auto",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """Learn a coder from this library's descriptors, and make all its codes anew with it.
@@ -239,6 +239,7 @@ class Library:
         settings = self._catalog.settings()
         if "coder" in settings:
             self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
+            self._coders.sweep(settings["coder"])
         elif "stamp" in settings:
             brought = shipped_coder(settings["network"], settings["stamp"])
             if brought is not None:

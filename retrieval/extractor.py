@@ -65,7 +65,7 @@ class Extractor:
 
         Raises WeightsError or DeviceError.
         """
-        chosen, self._reason = _choose_device(device)
+        chosen, self._reason = choose_device(device)
         loaded = load_weights(network, weights, progress)
         self.network = network
         self.weights = loaded.info.name
@@ -154,7 +154,7 @@ def _prepare(
     return fc7_layers(placed)
 
 
-def _choose_device(device: str) -> tuple[torch.device, str]:
+def choose_device(device: str) -> tuple[torch.device, str]:
     """Choose where to compute, and say why in a few words. Raises DeviceError."""
     if device == "cpu":
         return torch.device("cpu"), "as asked"

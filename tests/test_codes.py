@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,10 @@ def clusters(count: int = 3000, width: int = 64, seed: int = 0) -> NDArray[np.fl
     return (lifted / np.linalg.norm(lifted, axis=1, keepdims=True)).astype(np.float32)
 
 
+def dot(left: Iterable[float], right: Iterable[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
 def kept_neighbours(rows: NDArray[np.float32], codes: NDArray[np.uint8], shortlist: int) -> float:
     """How many of the ten nearest rows are among the nearest codes, by plain counting."""
     bits = np.unpackbits(codes, axis=1).astype(np.int32)
@@ -63,14 +68,15 @@ def test_codes_are_the_signs_that_a_slow_loop_finds() -> None:
     assert codes.shape == (9, 2)
     assert codes.dtype == np.uint8
     for row, code in zip(rows, codes, strict=True):
-        y = [sum(d * (x - m) for d, x, m in zip(w, row, coder.mean)) for w in coder.directions]
+        centred = [x - m for x, m in zip(row, coder.mean, strict=True)]
+        y = [dot(direction, centred) for direction in coder.directions]
         neurons = [
-            max(0.0, sum(w * v for w, v in zip(weights, y)) + b)
+            max(0.0, dot(weights, y) + b)
             for weights, b in zip(coder.hidden, coder.hidden_bias, strict=True)
         ]
         for at in range(16):
-            activation = sum(w * v for w, v in zip(coder.linear[at], y)) + coder.bias[at]
-            activation += sum(w * v for w, v in zip(coder.correction[at], neurons))
+            activation = dot(coder.linear[at], y) + coder.bias[at]
+            activation += dot(coder.correction[at], neurons)
             assert bool(code[at // 8] >> (7 - at % 8) & 1) == (activation > 0)
 
 

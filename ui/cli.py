@@ -103,6 +103,27 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
+def train_codes(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    bars: dict[str, Progress] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        bars.setdefault(stage, Progress(stage)).tell(done, total)
+
+    try:
+        with open_library(options.library, create=False) as library:
+            library.train_codes(
+                options.bits, seed=options.seed, device=options.device, progress=tell
+            )
+            now = library.status()
+    finally:
+        for bar in bars.values():
+            bar.close()
+    print(f"{now.photos:,} photos have new codes of {options.bits} bits")
+    return 0
+
+
 def browse(options: argparse.Namespace) -> int:
     from indexer import open_library
     from ui.browser import launch
@@ -261,6 +282,14 @@ def _add_library_commands(commands: Any) -> None:
     one = _command(commands, "status", status, "what the library holds")
     _library(one)
     _json(one, "as one JSON object")
+
+    codes = commands.add_parser("codes", help="binary codes, for fast search in large libraries")
+    kinds = codes.add_subparsers(required=True, metavar="WHAT")
+    one = _command(kinds, "train", train_codes, "learn codes from this library's photos")
+    one.add_argument("--bits", type=int, default=256, help="32, 64, 128, 256 (default) or 512")
+    one.add_argument("--seed", type=int, default=0)
+    _library(one)
+    _device(one)
 
     one = _command(commands, "ui", browse, "search in the browser, on this machine only")
     _library(one)

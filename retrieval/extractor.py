@@ -185,10 +185,10 @@ def _precision(device: torch.device) -> torch.dtype:
     """Half precision where the hardware has it; emulated, it would be slower than float32."""
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if _has_bfloat16() else torch.float32
+    return torch.bfloat16 if has_bfloat16() else torch.float32
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 natively, as far as this torch can tell."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))

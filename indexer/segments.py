@@ -30,6 +30,10 @@ class SegmentStore:
     def path(self, name: str) -> Path:
         return self._folder / name
 
+    def codes_path(self, name: str, coder: str) -> Path:
+        """Where the codes that this coder made of a segment lie."""
+        return self._folder / f"{Path(name).stem}.{coder}.codes"
+
     def write(self, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> str:
         """Store rows (n, d) under ids (n,); return the new file's name. It is on disk by then."""
         return self._place(lambda path: write_rows(path, ids, descriptors))
@@ -59,6 +63,11 @@ class SegmentStore:
         finally:
             partial.unlink(missing_ok=True)
         return name
+
+
+def coder_path(folder: Path, coder: str) -> Path:
+    """Where a coder lies in a library's folder of coders."""
+    return folder / f"{coder}.safetensors"
 
 
 def to_merge(segments: Sequence[SegmentRow]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.errors import DeviceError
-from retrieval.search import ExactSearch, check_faiss_builds, merge_rows, write_rows
+from retrieval.search import Search, check_faiss_builds, merge_rows, write_rows
 
 WIDTH = 64
 
@@ -53,8 +53,8 @@ def test_search_equals_a_plain_loop(
     files: list[Path], rows: NDArray[np.float32], hidden: set[int]
 ) -> None:
     queries = unit_rows(4, seed=1)
-    search = ExactSearch(files, np.array(sorted(hidden), dtype=np.int64))
-    distances, ids = search.search(queries, 7)
+    search = Search(files, np.array(sorted(hidden), dtype=np.int64))
+    distances, ids = search.exact(queries, 7)
     for query, found, named in zip(queries, distances, ids, strict=True):
         expected = by_loop(rows, query, hidden, 7)
         assert named.tolist() == [id_ for _, id_ in expected]
@@ -62,16 +62,16 @@ def test_search_equals_a_plain_loop(
 
 
 def test_more_answers_than_rows_gives_every_row_that_is_not_hidden(files: list[Path]) -> None:
-    search = ExactSearch(files, np.array([10, 13], dtype=np.int64))
-    distances, ids = search.search(unit_rows(2, seed=2), 500)
+    search = Search(files, np.array([10, 13], dtype=np.int64))
+    distances, ids = search.exact(unit_rows(2, seed=2), 500)
     assert ids.shape == distances.shape == (2, 48)
     assert not {10, 13} & set(ids.ravel().tolist())
 
 
 def test_a_stored_row_finds_itself_at_distance_nought(files: list[Path]) -> None:
-    search = ExactSearch(files, np.empty(0, np.int64))
+    search = Search(files, np.empty(0, np.int64))
     own = search.descriptors([40, 157])
-    distances, ids = search.search(own, 1)
+    distances, ids = search.exact(own, 1)
     assert ids.ravel().tolist() == [40, 157]
     assert distances.ravel().tolist() == [0.0, 0.0]
 
@@ -80,13 +80,13 @@ def test_equal_distances_are_ordered_by_id(tmp_path: Path) -> None:
     same = np.repeat(unit_rows(1, seed=3), 6, axis=0)
     write_rows(tmp_path / "a", np.array([9, 5, 7], dtype=np.int64), same[:3])
     write_rows(tmp_path / "b", np.array([8, 4, 6], dtype=np.int64), same[3:])
-    search = ExactSearch([tmp_path / "a", tmp_path / "b"], np.empty(0, np.int64))
-    assert search.search(same[:1], 6)[1].tolist() == [[4, 5, 6, 7, 8, 9]]
+    search = Search([tmp_path / "a", tmp_path / "b"], np.empty(0, np.int64))
+    assert search.exact(same[:1], 6)[1].tolist() == [[4, 5, 6, 7, 8, 9]]
 
 
 def test_an_unknown_id_has_no_descriptor(files: list[Path]) -> None:
     with pytest.raises(KeyError):
-        ExactSearch(files, np.empty(0, np.int64)).descriptors([11])
+        Search(files, np.empty(0, np.int64)).descriptors([11])
 
 
 def test_merging_keeps_the_stored_numbers_and_drops_the_rest(
@@ -94,15 +94,15 @@ def test_merging_keeps_the_stored_numbers_and_drops_the_rest(
 ) -> None:
     keep = np.array([10, 64, 157, 999], dtype=np.int64)
     assert merge_rows(tmp_path / "merged", files, keep) == 3
-    before = ExactSearch(files, np.empty(0, np.int64)).descriptors([10, 64, 157])
-    merged = ExactSearch([tmp_path / "merged"], np.empty(0, np.int64))
+    before = Search(files, np.empty(0, np.int64)).descriptors([10, 64, 157])
+    merged = Search([tmp_path / "merged"], np.empty(0, np.int64))
     assert np.array_equal(merged.descriptors([10, 64, 157]), before)
     with pytest.raises(KeyError):
         merged.descriptors([13])
 
 
 def test_no_files_means_no_answers() -> None:
-    distances, ids = ExactSearch([], np.empty(0, np.int64)).search(unit_rows(2, seed=0), 3)
+    distances, ids = Search([], np.empty(0, np.int64)).exact(unit_rows(2, seed=0), 3)
     assert distances.shape == ids.shape == (2, 0)
 
 
@@ -116,8 +116,8 @@ def test_two_builds_of_faiss_in_one_environment_are_refused() -> None:
     faiss.get_num_gpus() == 0, reason="needs a CUDA card and the GPU build of faiss"
 )
 def test_the_card_gives_the_same_answers(files: list[Path], rows: NDArray[np.float32]) -> None:
-    search = ExactSearch(files, np.array([10], dtype=np.int64))
-    distances, ids = search.search(unit_rows(1, seed=1), 5)
+    search = Search(files, np.array([10], dtype=np.int64))
+    distances, ids = search.exact(unit_rows(1, seed=1), 5)
     expected = by_loop(rows, unit_rows(1, seed=1)[0], {10}, 5)
     assert ids[0].tolist() == [id_ for _, id_ in expected]
     np.testing.assert_allclose(distances[0], [d for d, _ in expected], atol=1e-3)

@@ -194,6 +194,8 @@ class Search:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the k nearest rows of each query, nearest first; equal distances by id.
 
+        Of rows equally far at the end of the k it is faiss that takes some.
+
         queries: (n, d) float32. only: (m,) int64, the ids that may be answered; None is all.
         Returns distances (n, j) float32 and ids (n, j) int64 with j = min(k, `count(only)`).
         """
@@ -312,8 +314,16 @@ class _Rows:
         self.ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         self.flat = faiss.downcast_index(self._index.index)
         stored = self.flat.codes
-        bytes_ = faiss.rev_swig_ptr(stored.data(), stored.size())
+        bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
         self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
+
+
+class _Owned:
+    """Memory of faiss, as numpy takes it: an array made of this keeps its owner alive."""
+
+    def __init__(self, memory: NDArray[np.uint8], owner: Any) -> None:
+        self.__array_interface__ = memory.__array_interface__
+        self._owner = owner
 
 
 def _nearest(

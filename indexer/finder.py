@@ -140,11 +140,9 @@ class Finder:
         examples = {one.photo for one in (*positive, *negative) if one.photo is not None}
         search = self._open().search
         described = [self._describe(one, search, region) for one in positive]
+        away = [self._describe(one, search)[0] for one in negative]
         query = blend(
-            np.concatenate([rows for rows, _ in described]),
-            np.concatenate([self._describe(one, search)[0] for one in negative])
-            if negative
-            else None,
+            np.concatenate([row for row, _ in described]), np.concatenate(away) if away else None
         )
         distances, contents, effort = self._search(query, k + len(examples), mode, filters)
         hits = self._hits(distances, contents, examples, filters.folder)
@@ -290,6 +288,10 @@ class Finder:
         name = settings["coder"]
         coder, _ = read_coder(coder_path(self._library / "coders", name))
         now.search.load_codes([self._segments.codes_path(one, name) for one in now.names])
+        if coder.bits != now.search.bits:
+            raise SearchError(
+                f"coder {name} makes {coder.bits} bits, the segments' codes have {now.search.bits}"
+            )
         return replace(now, coder=coder, shortlist=int(settings.get("shortlist", SHORTLIST)))
 
 

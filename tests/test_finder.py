@@ -81,6 +81,7 @@ def coded(made: Library, tmp_path: Path, extractor: Extractor) -> Iterator[Libra
 
 
 def give_codes(library: Path, shortlist: int | None) -> None:
+    """Put a coder and codes where a library has them."""
     catalog, store = Catalog(library / "catalog.sqlite"), SegmentStore(library / "segments")
     names = [one.name for one in catalog.segments()]
     rows = np.concatenate([stored_rows(store.path(name)) for name in names])
@@ -176,7 +177,12 @@ def test_codes_that_are_asked_for_and_not_there_are_told_in_one_line(
     with pytest.raises(LibraryError, match=r"codes is missing or damaged: fc7 codes train"):
         coded.answer(1, mode="codes")
     assert coded.answer(1, mode="exact").hits
-    coder_path(coded.path / "coders", "planes").unlink()
+    coder_file = coder_path(coded.path / "coders", "planes")
+    give_codes(coded.path, shortlist=None)
+    write_coder(coder_file, random_hyperplanes(np.eye(40, 4096, dtype=np.float32), 32), {})
+    with pytest.raises(LibraryError, match=r"makes 32 bits, the .* have 64: fc7 codes train"):
+        coded.answer(1, mode="codes")
+    coder_file.unlink()
     with pytest.raises(Fc7Error, match=r"planes\.safetensors is missing or damaged: fc7 codes"):
         coded.answer(1, mode="codes")
     with pytest.raises(LibraryError, match="auto, exact or codes"):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from retrieval.errors import Fc7Error
 from ui.terminal import (
     Progress,
-    hit_as_dict,
     percent,
+    print_effort,
     print_hits,
+    print_labelled,
     print_report,
     print_skips,
     shown,
@@ -67,19 +68,43 @@ def index(options: argparse.Namespace) -> int:
 
 
 def search(options: argparse.Namespace) -> int:
-    from indexer import open_library
+    from indexer import Filters, open_library
 
+    of_photos = (options.unlike, options.region, options.html, options.explain, options.mode)
+    if options.label is None and not options.photos:
+        options.refuse("a PHOTO or --label WORD is needed")
+    if options.label is not None and (options.photos or any(of_photos)):
+        options.refuse("--label WORD goes with filters, -k and --json only")
+    filters = Filters(
+        folder=options.folder,
+        since=options.since,
+        until=options.until,
+        camera=options.camera,
+        label=options.with_label,
+        box=options.box,
+    )
     with open_library(options.library, create=False) as library:
-        answer = library.answer(options.photo, options.k)
+        if options.label is not None:
+            labelled = library.labelled(options.label, options.k, filters=filters)
+            print_labelled(labelled, as_json=options.json)
+            return 0
+        photo, *like = options.photos
+        answer = library.answer(
+            photo,
+            options.k,
+            like=like,
+            unlike=options.unlike,
+            region=options.region,
+            mode=options.mode or "auto",
+            filters=filters,
+        )
         if options.html is not None:
             from ui.report import write_report
 
-            write_report(options.html, options.photo, answer, library)
-    if options.json:
-        for hit in answer.hits:
-            print(json.dumps(hit_as_dict(hit)))
-    else:
-        print_hits(answer.hits)
+            write_report(options.html, photo, answer, library)
+    if options.explain:
+        print_effort(answer.effort)
+    print_hits(answer.hits, as_json=options.json)
     return 0
 
 
@@ -272,12 +297,7 @@ def _add_library_commands(commands: Any) -> None:
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
     _json(one, "the summary as one JSON object")
 
-    one = _command(commands, "search", search, "the photos that look like this one")
-    one.add_argument("photo", type=Path, metavar="PHOTO")
-    one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
-    _library(one)
-    _json(one, "one JSON object an answer")
-    one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
+    _add_search(commands)
 
     one = _command(commands, "status", status, "what the library holds")
     _library(one)
@@ -295,6 +315,50 @@ def _add_library_commands(commands: Any) -> None:
     _library(one)
     one.add_argument("--port", type=int, help="default: 8501, or the next that is free")
     one.add_argument("--no-browser", action="store_true", help="don't open the browser")
+
+
+def _add_search(commands: Any) -> None:
+    one = _command(commands, "search", search, "the photos that look like this one")
+    one.set_defaults(refuse=one.error)
+    one.add_argument("photos", nargs="*", type=Path, metavar="PHOTO",
+                     help="several are asked with at once: by the mean of them")  # fmt: skip
+    one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
+    _library(one)
+    _json(one, "one JSON object an answer")
+    one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
+    one.add_argument("--not", type=Path, nargs="+", default=[], dest="unlike", metavar="PHOTO",
+                     help="and that look less like these")  # fmt: skip
+    one.add_argument("--region", type=_numbers, metavar="X,Y,W,H",
+                     help="the part of the photo to ask with, from its upper left corner: pixels, "
+                     "or shares of its sides if none is above 1")  # fmt: skip
+    one.add_argument("--label", metavar="WORD",
+                     help="instead of PHOTO: what the network likeliest sees in them")  # fmt: skip
+    one.add_argument("--mode", choices=("auto", "exact", "codes"),
+                     help="compare with all (exact), or with the nearest by code; default: auto, "
+                     "codes where there are many photos")  # fmt: skip
+    one.add_argument("--explain", action="store_true", help="say on stderr what was compared")
+    only = one.add_argument_group("only photos that ...")
+    only.add_argument("--folder", type=Path, metavar="DIR", help="lie under this folder")
+    only.add_argument("--since", metavar="DATE",
+                      help="were taken then or later: 2023, 2023-05 or 2023-05-17")  # fmt: skip
+    only.add_argument("--until", metavar="DATE", help="were taken then or earlier")
+    only.add_argument("--camera", metavar="TEXT", help="were taken by a camera of such a name")
+    only.add_argument("--with-label", metavar="TEXT",
+                      help="have such a word among their five likeliest classes")  # fmt: skip
+    only.add_argument("--box", type=_numbers, metavar="S,W,N,E",
+                      help="were taken between these degrees; as --box=S,W,N,E if S is below 0"
+                      )  # fmt: skip
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Four numbers with commas between."""
+    try:
+        x, y, z, w = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not four numbers with commas between"
+        ) from None
+    return x, y, z, w
 
 
 def _add_network_commands(commands: Any) -> None:

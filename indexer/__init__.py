@@ -8,14 +8,19 @@
 """
 
 from indexer.catalog import Photo, Skip
-from indexer.library import Answer, Hit, Library, Status, open_library
+from indexer.filters import Filters
+from indexer.finder import Answer, Effort, Hit, Labelled
+from indexer.library import Library, Status, open_library
 from indexer.run import IndexReport
 from retrieval.labels import Prediction
 
 __all__ = [
     "Answer",
+    "Effort",
+    "Filters",
     "Hit",
     "IndexReport",
+    "Labelled",
     "Library",
     "Photo",
     "Prediction",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from indexer import schema as t  # t: the tables
+from indexer.filters import Filters
 from indexer.schema import MIGRATIONS, Migration, begin, configure, migrate
 from retrieval.errors import LibraryError
 
@@ -170,10 +171,14 @@ class Catalog:
     def photo_at(self, path: str) -> Photo | None:
         return self._first_photo(_photo_query().where(t.photos.c.path == path))
 
-    def photos_of(self, contents: Sequence[int]) -> dict[int, list[Photo]]:
-        """The photos of each content id, by path."""
+    def photos_of(
+        self, contents: Sequence[int], folder: Path | None = None
+    ) -> dict[int, list[Photo]]:
+        """The photos of each content id, by path; those under `folder` if it is given."""
         found: dict[int, list[Photo]] = {}
         query = _photo_query().where(t.photos.c.content.in_(contents)).order_by(t.photos.c.path)
+        if folder is not None:
+            query = query.where(_under(t.photos, folder))
         for row in self._rows(query):
             found.setdefault(row.content, []).append(_photo(row))
         return found
@@ -190,6 +195,67 @@ class Catalog:
         query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
         return [(row.label, row.probability) for row in self._rows(query)]
 
+    # --- filters and labels
+
+    def contents_passing(self, filters: Filters) -> list[int]:
+        """The contents of the photos that pass; one may come several times."""
+        query = sa.select(t.photos.c.content).join(t.contents).where(*self._conditions(filters))
+        return [row.content for row in self._rows(query)]
+
+    def known_labels(self) -> list[str]:
+        """Every label that a content has, from A to Z."""
+        rows = self._rows(sa.select(t.labels.c.label).distinct().order_by("label"))
+        return [row.label for row in rows]
+
+    def labelled(
+        self, labels: Sequence[str], k: int, filters: Filters
+    ) -> list[tuple[Photo, str, float]]:
+        """The k photos that likeliest have one of these labels, and which; equals by path."""
+        best = (  # SQLite takes `label` from the row that has the greatest probability
+            sa.select(
+                t.labels.c.content,
+                t.labels.c.label,
+                sa.func.max(t.labels.c.probability).label("probability"),
+            )
+            .where(t.labels.c.label.in_(labels))
+            .group_by(t.labels.c.content)
+            .subquery()
+        )
+        query = (
+            _photo_query()
+            .add_columns(best.c.label, best.c.probability)
+            .join(best, best.c.content == t.photos.c.content)
+            .where(*self._conditions(filters))
+            .order_by(best.c.probability.desc(), t.photos.c.path)
+            .limit(k)
+        )
+        return [(_photo(row), row.label, row.probability) for row in self._rows(query)]
+
+    def _conditions(self, filters: Filters) -> list[sa.ColumnElement[bool]]:
+        """What a photo and its content, joined, must fulfil."""
+        c = t.contents.c
+        conditions: list[sa.ColumnElement[bool]] = []
+        if filters.folder is not None:
+            conditions.append(_under(t.photos, filters.folder))
+        if filters.since is not None:
+            conditions.append(c.taken_at >= filters.since)
+        if filters.until is not None:
+            conditions.append(sa.func.substr(c.taken_at, 1, len(filters.until)) <= filters.until)
+        if filters.camera is not None:
+            rows = self._rows(sa.select(c.camera).where(c.camera.is_not(None)).distinct())
+            conditions.append(c.camera.in_(_holding(filters.camera, [row.camera for row in rows])))
+        if filters.label is not None:
+            named = t.labels.c.label.in_(_holding(filters.label, self.known_labels()))
+            conditions.append(c.id.in_(sa.select(t.labels.c.content).where(named)))
+        if filters.box is not None:
+            south, west, north, east = filters.box
+            conditions.append(c.latitude.between(south, north))
+            inside = (c.longitude >= west, c.longitude <= east)  # may cross the 180th meridian
+            conditions.append(sa.and_(*inside) if west <= east else sa.or_(*inside))
+        return conditions
+
+    # --- files
+
     def skipped(self) -> list[Skip]:
         rows = self._rows(sa.select(t.skipped).order_by("path"))
         return [Skip(Path(row.path), row.reason) for row in rows]
@@ -200,11 +266,8 @@ class Catalog:
 
     def _stats_under(self, table: sa.Table, folder: str) -> dict[str, FileStat]:
         columns = (table.c.path, table.c.size, table.c.mtime_ns)
-        prefix = folder.rstrip(os.sep) + os.sep
-        stats = (
-            FileStat(row.path, row.size, row.mtime_ns) for row in self._rows(sa.select(*columns))
-        )
-        return {stat.path: stat for stat in stats if stat.path.startswith(prefix)}
+        rows = self._rows(sa.select(*columns).where(_under(table, Path(folder))))
+        return {row.path: FileStat(row.path, row.size, row.mtime_ns) for row in rows}
 
     def _first_photo(self, query: sa.Select[Any]) -> Photo | None:
         rows = self._rows(query)
@@ -314,6 +377,22 @@ class Writer:
 
 def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
+
+
+def _under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
+    """The path lies under the folder. One that is not UTF-8 is stored, and compared, as bytes."""
+    first = str(folder).rstrip(os.sep) + os.sep
+    after = first[:-1] + chr(ord(os.sep) + 1)  # comes right after all that begin with `first`
+    low, high = (sa.literal(os.fsencode(end), sa.LargeBinary) for end in (first, after))
+    return sa.or_(
+        sa.and_(table.c.path >= first, table.c.path < after),
+        sa.and_(table.c.path >= low, table.c.path < high),
+    )
+
+
+def _holding(part: str, names: Iterable[str]) -> list[str]:
+    """The names that hold this part, upper or lower case alike, in any script."""
+    return [name for name in names if part.casefold() in name.casefold()]
 
 
 def _photo_query() -> sa.Select[Any]:

@@ -1,16 +1,15 @@
 """Library: the one object people talk to. It owns a folder:
 
 LIBRARY/catalog.sqlite     what is known (the truth)
-LIBRARY/segments/          FC7 of the photos, FAISS files
+LIBRARY/segments/          FC7 of the photos, and their codes, FAISS files
+LIBRARY/coders/            what made the codes
 LIBRARY/thumbnails/        small upright JPEGs, by content hash
 LIBRARY/index.lock         held while a run writes
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,41 +18,26 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import filelock
-import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo, Skip
+from indexer.coding import CoderStore, recode, sample
+from indexer.filters import Filters
+from indexer.finder import Answer, Finder, Hit, Labelled, Mode, Query, unknown_photo
 from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
-from retrieval.errors import ImageError, LibraryError, SearchError
-from retrieval.images import frame, read_photo
-from retrieval.labels import Prediction, top_labels
-from retrieval.search import ExactSearch
+from retrieval.codes import shipped_coder
+from retrieval.errors import LibraryError
+from retrieval.images import Region
+from retrieval.labels import Prediction
 
 if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer: its rank from 1, its Euclidean distance (0 to sqrt 2), the photo."""
-
-    rank: int
-    distance: float
-    photo: Photo
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answers to a photo, and the five likeliest classes of that photo."""
-
-    hits: tuple[Hit, ...]
-    labels: tuple[Prediction, ...]
+NO_FILTERS = Filters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +88,11 @@ class Library:
             self._prepare(create)
         self._catalog = Catalog(file)
         self._segments = SegmentStore(self.path / "segments")
+        self._coders = CoderStore(self.path / "coders")
         self._thumbnails = self.path / "thumbnails"
-        self._guard = threading.Lock()
-        self._search: tuple[str, ExactSearch] | None = None
+        self._finder = Finder(
+            self.path, self._catalog, self._segments, lambda: self._load(self._own_model())
+        )
         self._extractor = extractor
 
     def __enter__(self) -> Self:
@@ -121,7 +107,7 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        self._search = None
+        self._finder.close()
         self._catalog.close()
 
     # --- indexing
@@ -148,6 +134,7 @@ class Library:
         """
         with self._writing():
             model = self._choose_model(network, weights)
+            self._use_coder()
             run = Run(
                 self.path,
                 self._catalog,
@@ -165,7 +152,7 @@ class Library:
         if weights is not None and Path(weights).exists():
             weights = str(Path(weights).absolute())
         if "stamp" in settings:
-            own = (settings["network"], settings["weights"])
+            own = self._own_model()
         elif self._extractor is not None:
             own = (self._extractor.network, self._extractor.weights)
         else:
@@ -178,12 +165,17 @@ class Library:
             )
         return own
 
+    def _own_model(self) -> tuple[str, str]:
+        settings = self._catalog.settings()
+        return settings["network"], settings["weights"]
+
     def _claim(self, model: tuple[str, str], device: str) -> Extractor:
         """Load the model; a new library takes its stamp, an old one must have the same."""
         extractor = self._load(model, device)
         if "stamp" not in self._catalog.settings():
             with self._catalog.write() as writer:
                 writer.set(network=model[0], weights=model[1], stamp=extractor.stamp)
+            self._use_coder()
         return extractor
 
     def _load(self, model: tuple[str, str], device: str = "auto") -> Extractor:
@@ -199,98 +191,91 @@ class Library:
             )
         return self._extractor
 
+    # --- codes
+
+    def train_codes(
+        self,
+        bits: int = 256,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """Learn a coder from this library's descriptors, and make all its codes anew with it.
+
+        progress: called with what is done now, how much of it, of how much.
+
+        Raises CodesError if there are too few photos or the number of bits is unknown, LibraryError
+        if another run is at work.
+        """
+        from retrieval.training.coders import learn_autoencoder  # torch: only when it is needed
+
+        def tell(what: str) -> Callable[[int, int], None] | None:
+            return progress and (lambda done, total: progress(what, done, total))
+
+        with self._writing():
+            descriptors = sample(self._catalog, self._segments, seed)
+            coder = learn_autoencoder(
+                descriptors, bits, seed=seed, device=device, progress=tell("epochs")
+            )
+            about = {"bits": str(bits), "learned_from": str(len(descriptors)), "source": "library"}
+            recode(self._catalog, self._segments, self._coders, coder, about, tell("photos"))
+
+    def _use_coder(self) -> None:
+        """Write codes from now on: by the library's own coder, else by the one that fc7 brings."""
+        settings = self._catalog.settings()
+        if "coder" in settings:
+            self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
+            self._coders.sweep(settings["coder"])
+        elif "stamp" in settings:
+            brought = shipped_coder(settings["network"], settings["stamp"])
+            if brought is not None:
+                recode(self._catalog, self._segments, self._coders, *brought)
+
     # --- search
 
-    def search(self, photo: Path | bytes | int, k: int = 10) -> list[Hit]:
-        """Return the k nearest photos, nearest first; equal distances by path.
-
-        photo: a file, the bytes of one, or the id of a photo of this library. A photo of the
-        library is not its own answer, but its copies at other paths are.
-
-        Raises ImageError if the query is no picture, LibraryError if the library holds no photos or
-        the id is unknown.
-        """
+    def search(self, photo: Query, k: int = 10) -> list[Hit]:
+        """The hits of `answer`."""
         return list(self.answer(photo, k).hits)
 
-    def answer(self, photo: Path | bytes | int, k: int = 10) -> Answer:
-        """As `search`, with the classes of the query beside the hits."""
-        if k < 1:
-            raise LibraryError(f"{k} answers were asked for: ask for 1 or more")
-        if self.count() == 0:
-            raise LibraryError(f"{self.path} holds no photos yet: fc7 index FOLDER adds some")
-        itself, content, loaded = self._find(photo)
-        search = self._searcher()
-        if content is not None:
-            descriptor = search.descriptors([content])
-            labels = self._stored_labels(content)
-        else:
-            descriptor, labels = self._describe(loaded)
-        spare = 1 if itself is not None else 0
-        distances, contents = search.search(descriptor, k + spare)
-        hits = self._hits(distances[0], contents[0], itself)
-        return Answer(tuple(hits[:k]), labels)
+    def answer(
+        self,
+        photo: Query,
+        k: int = 10,
+        *,
+        like: Sequence[Query] = (),
+        unlike: Sequence[Query] = (),
+        region: Region | None = None,
+        mode: Mode = "auto",
+        filters: Filters = NO_FILTERS,
+    ) -> Answer:
+        """Return the k nearest photos, nearest first; equal distances by path.
 
-    def _find(self, photo: Path | bytes | int) -> tuple[int | None, int | None, Path | bytes]:
-        """(id of the photo asked with, its content, where to read it): None where unknown."""
-        if isinstance(photo, int):
-            known = self.photo(photo)
-            return known.id, self._catalog.content_of(known.id), known.path
-        if isinstance(photo, bytes):
-            hash_ = hashlib.sha256(photo).hexdigest()
-            return None, self._catalog.content_with(hash_), photo
-        path = Path(os.path.realpath(photo.expanduser()))
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{photo} is not a file: name a photo")  # a pipe would block
-        try:
-            with path.open("rb") as file:
-                hash_ = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ImageError(f"{photo} can't be read: {error.strerror}") from error
-        here = self._catalog.photo_at(str(path))
-        return here.id if here else None, self._catalog.content_with(hash_), path
+        photo: a file, the bytes of one, or the id of a photo of this library.
+        like, unlike: more examples, and counter-examples; see `retrieval.search.blend`.
+        region: the part of the photo to ask with; see `retrieval.images.read_region`.
+        mode: "exact" compares with every descriptor; "codes" with every code, and then with the
+        descriptors of the nearest; "auto" is exact where few enough photos compete.
+        filters: what the answers must fulfil.
 
-    def _describe(self, photo: Path | bytes) -> tuple[NDArray[np.float32], tuple[Prediction, ...]]:
-        try:
-            pixels, _ = read_photo(photo)
-        except ImageError as error:
-            name = photo.name if isinstance(photo, Path) else "the photo"
-            raise ImageError(f"{name} can't be used: {error.reason}") from error
-        settings = self._catalog.settings()
-        with self._guard:
-            extractor = self._load((settings["network"], settings["weights"]))
-        described = extractor.describe(frame(pixels, extractor.framing)[np.newaxis])
-        return described.fc7, tuple(top_labels(described.probabilities, extractor.classes)[0])
+        No example of the library is an answer, but its copies at other paths are.
 
-    def _hits(
-        self, distances: NDArray[np.float32], contents: NDArray[np.int64], itself: int | None
-    ) -> list[Hit]:
-        photos = self._catalog.photos_of(contents.tolist())
-        found = [
-            (float(distance), photo)
-            for distance, content in zip(distances, contents.tolist(), strict=True)
-            for photo in photos.get(content, ())
-            if photo.id != itself
-        ]
-        found.sort(key=lambda pair: (pair[0], str(pair[1].path)))
-        return [Hit(rank, *pair) for rank, pair in enumerate(found, start=1)]
+        Raises ImageError if an example is no picture or the region not inside it, LibraryError if
+        the library holds no photos, an id is unknown, or codes are asked for and not there.
+        """
+        return self._finder.answer(
+            photo, k, like=like, unlike=unlike, region=region, mode=mode, filters=filters
+        )
 
-    def _searcher(self) -> ExactSearch:
-        """The open segments, opened anew when the catalogue has changed."""
-        with self._guard:
-            while True:
-                generation = self._catalog.settings()["generation"]
-                if self._search is not None and self._search[0] == generation:
-                    return self._search[1]
-                files = [self._segments.path(one.name) for one in self._catalog.segments()]
-                hidden = np.array(self._catalog.hidden_contents(), dtype=np.int64)
-                try:
-                    self._search = (generation, ExactSearch(files, hidden))
-                except SearchError as error:
-                    if generation == self._catalog.settings()["generation"]:
-                        raise LibraryError(
-                            f"{error}: delete the library and index again"
-                        ) from error
-                    # else a run merged the file into another under our hands: look again
+    def labelled(self, word: str, k: int = 10, *, filters: Filters = NO_FILTERS) -> list[Labelled]:
+        """Return the k photos that likeliest show what the word says, likeliest first.
+
+        word: a label, or else a part of some, in any case. What is compared are the five likeliest
+        classes stored with each photo; equal probabilities go by path.
+
+        Raises LibraryError if no photo has such a label; it names the nearest that some have.
+        """
+        return self._finder.labelled(word, k, filters)
 
     # --- looking
 
@@ -300,9 +285,7 @@ class Library:
     def photo(self, photo_id: int) -> Photo:
         photo = self._catalog.photo(photo_id)
         if photo is None:
-            raise LibraryError(
-                f"no photo {photo_id} in {self.path}: it was removed, or never there"
-            )
+            raise unknown_photo(photo_id, self.path)
         return photo
 
     def photos(self, *, offset: int = 0, limit: int = 100) -> list[Photo]:
@@ -317,7 +300,7 @@ class Library:
         """The five likeliest classes, as stored when the photo was indexed."""
         content = self._catalog.content_of(self.photo(photo_id).id)
         assert content is not None, "a photo always has a content"
-        return list(self._stored_labels(content))
+        return [Prediction(*row) for row in self._catalog.labels(content)]
 
     def status(self) -> Status:
         settings = self._catalog.settings()
@@ -332,9 +315,6 @@ class Library:
             last_run=settings.get("last_run"),
             skipped=tuple(self._catalog.skipped()),
         )
-
-    def _stored_labels(self, content: int) -> tuple[Prediction, ...]:
-        return tuple(Prediction(*row) for row in self._catalog.labels(content))
 
     # --- the folder
 

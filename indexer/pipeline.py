@@ -202,7 +202,7 @@ def merge_segments(
             writer.add_segment(merged, len(kept))
         writer.replace_segments(names, merged, [content for content, _ in dead])
     for name in names:
-        segments.path(name).unlink(missing_ok=True)  # a reader that has it mapped keeps it
+        segments.remove(name)
     return [hash_ for _, hash_ in dead]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import SegmentRow
-from retrieval.search import merge_rows, write_rows
+from retrieval.codes import Coder
+from retrieval.search import merge_rows, stored_rows, write_codes, write_rows
 
 _PARTIAL = ".partial"
 _FAN_IN = 8  # so many files of one size class are merged into one
@@ -25,31 +26,63 @@ class SegmentStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._coder: tuple[str, Coder] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    def use(self, name: str, coder: Coder) -> None:
+        """From now on each file is written with the codes of its rows, by the coder so named."""
+        self._coder = (name, coder)
 
     def path(self, name: str) -> Path:
         return self._folder / name
 
     def write(self, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> str:
         """Store rows (n, d) under ids (n,); return the new file's name. It is on disk by then."""
-        return self._place(lambda path: write_rows(path, ids, descriptors))
+        return self._store(lambda path: write_rows(path, ids, descriptors))
 
     def merge(self, names: Sequence[str], keep: NDArray[np.int64]) -> str:
         """Store the rows of `names` whose id is in `keep` as one new file; return its name."""
         sources = [self.path(name) for name in names]
-        return self._place(lambda path: merge_rows(path, sources, keep))
+        return self._store(lambda path: merge_rows(path, sources, keep))
+
+    def codes_path(self, name: str, coder: str) -> Path:
+        """Where the codes of a file's rows are, in their order, by the coder of that name."""
+        return self._folder / f"{Path(name).stem}.{coder}.codes"
+
+    def encode(self, name: str) -> None:
+        """Put the codes of a file's rows beside it, unless they are there."""
+        if self._coder is None:
+            return
+        coder_name, coder = self._coder
+        path = self.codes_path(name, coder_name)
+        if not path.exists():
+            codes = coder.encode(stored_rows(self.path(name)))
+            self._place(path.name, lambda path: write_codes(path, codes))
+
+    def remove(self, name: str) -> None:
+        """Remove a file and its codes. A reader that has it mapped keeps it."""
+        for file in (self.path(name), *self._folder.glob(f"{Path(name).stem}.*.codes")):
+            file.unlink(missing_ok=True)
 
     def sweep(self, named: Collection[str]) -> None:
-        """Remove what a killed run left: files that the catalogue doesn't name."""
+        """Remove what a killed run left: files that the catalogue doesn't name, and other codes."""
+        kept = set(named)
+        if self._coder is not None:
+            kept |= {self.codes_path(name, self._coder[0]).name for name in named}
         for file in self._folder.iterdir():
-            if file.name not in named:
+            if file.name not in kept:
                 file.unlink()
 
     def bytes(self) -> int:
         return sum(file.stat().st_size for file in self._folder.iterdir())
 
-    def _place(self, write: Callable[[Path], object]) -> str:
+    def _store(self, write: Callable[[Path], object]) -> str:
         name = f"{uuid.uuid4().hex}.faiss"
+        self._place(name, write)
+        self.encode(name)
+        return name
+
+    def _place(self, name: str, write: Callable[[Path], object]) -> None:
         partial = self.path(name + _PARTIAL)
         try:
             write(partial)
@@ -58,7 +91,6 @@ class SegmentStore:
             _sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
-        return name
 
 
 def to_merge(segments: Sequence[SegmentRow]) -> list[str]:

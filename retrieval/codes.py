@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from retrieval.errors import CodesError
+from retrieval.shipped import shipped
 
 BITS = (32, 64, 128, 256, 512)
 _BLOCK = 8192  # descriptors at a time
@@ -73,3 +74,12 @@ def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:
     except (OSError, SafetensorError, KeyError) as error:
         raise CodesError(f"{path} is missing or damaged: fc7 codes train makes another") from error
     return Coder(**arrays), about
+
+
+def shipped_coder(network: str, stamp: str) -> tuple[Coder, dict[str, str]] | None:
+    """The coder that comes with fc7 for descriptors of this stamp; None if there is none."""
+    path = shipped(f"{network}.codes.safetensors")
+    if path is None:
+        return None
+    coder, about = read_coder(path)
+    return (coder, about) if about.get("stamp") == stamp else None

@@ -4,7 +4,7 @@ Fc7Error
 ├── ImageError        a file that gives no picture; costs itself, never the run
 ├── WeightsError      weights that are missing, damaged, or made for another network
 ├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
-├── SearchError       a file of descriptors that is missing or damaged
+├── SearchError       a file of descriptors or codes that is missing, damaged or doesn't fit
 ├── CodesError        a coder that is missing or damaged, or too few photos to learn one from
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
 ├── DistillError      distillation that can't start or go on
@@ -40,7 +40,7 @@ class DeviceError(Fc7Error):
 
 
 class SearchError(Fc7Error):
-    """A file of descriptors is missing or damaged."""
+    """A file of descriptors or codes is missing, damaged or doesn't fit; or nothing is asked."""
 
 
 class CodesError(Fc7Error):

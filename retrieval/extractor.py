@@ -65,7 +65,7 @@ class Extractor:
 
         Raises WeightsError or DeviceError.
         """
-        chosen, self._reason = _choose_device(device)
+        chosen, self._reason = choose_device(device)
         loaded = load_weights(network, weights, progress)
         self.network = network
         self.weights = loaded.info.name
@@ -154,7 +154,7 @@ def _prepare(
     return fc7_layers(placed)
 
 
-def _choose_device(device: str) -> tuple[torch.device, str]:
+def choose_device(device: str) -> tuple[torch.device, str]:
     """Choose where to compute, and say why in a few words. Raises DeviceError."""
     if device == "cpu":
         return torch.device("cpu"), "as asked"
@@ -185,10 +185,10 @@ def _precision(device: torch.device) -> torch.dtype:
     """Half precision where the hardware has it; emulated, it would be slower than float32."""
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if _has_bfloat16() else torch.float32
+    return torch.bfloat16 if has_bfloat16() else torch.float32
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 natively, as far as this torch can tell."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))

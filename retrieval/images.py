@@ -8,6 +8,7 @@ All functions may be called from several threads.
 from __future__ import annotations
 
 import io
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,7 +36,19 @@ from retrieval.exif import Exif, read_exif
 from retrieval.formats import SNIFF_BYTES, is_cut_short, sniff
 from retrieval.raw import find_preview, is_raw_tiff, read_raw_exif, sensor_size
 
-__all__ = ["FRAMINGS", "MAX_PIXELS", "PhotoInfo", "frame", "read_photo", "sniff", "thumbnail"]
+__all__ = [
+    "FRAMINGS",
+    "MAX_PIXELS",
+    "PhotoInfo",
+    "Region",
+    "frame",
+    "read_photo",
+    "read_region",
+    "sniff",
+    "thumbnail",
+]
+
+Region = tuple[float, float, float, float]  # x, y, width, height, from the upper left corner
 
 FRAMINGS = ("crop", "squash")
 SIDE = 224  # of a framed photo
@@ -129,6 +142,34 @@ def read_photo(
         opened = _open(file)
         with _LARGE if _peak_bytes(opened.coding, opened.image) > LARGE_BYTES else nullcontext():
             return _decode(opened, min_side), _describe(opened)
+
+
+def read_region(
+    source: Path | BinaryIO | bytes, region: Region, *, min_side: int = CROP_SHORT_SIDE
+) -> NDArray[np.uint8]:
+    """Decode a part of a photo, as if a file held that part and nothing else.
+
+    region: of the upright photo: shares of its sides if no number is above 1, else pixels of the
+    full photo.
+    min_side: as in `read_photo`, of the part.
+
+    Returns (h, w, 3) uint8. Raises ImageError as `read_photo` does, and for a region that is empty
+    or not inside the photo.
+    """
+    if not all(math.isfinite(number) for number in region):
+        raise ImageError("a region is four numbers: x, y, width, height")
+    pixels, info = read_photo(source, min_side=MAX_PIXELS)  # the whole photo, not reduced
+    height, width = pixels.shape[:2]
+    x, y, across, down = region
+    # A RAW file's preview may be smaller than the photo, so pixels are made shares too.
+    unit = (1.0, 1.0) if max(region) <= 1 else (float(info.width), float(info.height))
+    left, right = round(x / unit[0] * width), round((x + across) / unit[0] * width)
+    top, bottom = round(y / unit[1] * height), round((y + down) / unit[1] * height)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        asked = ",".join(f"{number:g}" for number in region)
+        raise ImageError(f"the region {asked} is not inside the photo ({info.width}x{info.height})")
+    part = Image.fromarray(pixels[top:bottom, left:right])
+    return np.array(_reduced(part, min_side))
 
 
 @contextmanager
@@ -282,14 +323,17 @@ def _to_rgb(image: Image.Image, min_side: int) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode in ("P", "1"):
         image = image.convert("RGB")
-    factor = min(image.size) // (2 * min_side)
-    if factor > 1:
-        image = image.reduce(factor)
+    image = _reduced(image, min_side)
     if image.mode in ("I", "F"):
         image = _to_grey(image, deep)
     if image.mode == "RGBA":
         image = _over_white(image)
     return _to_srgb(image, profile)
+
+
+def _reduced(image: Image.Image, min_side: int) -> Image.Image:
+    factor = min(image.size) // (2 * min_side)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _to_grey(image: Image.Image, mode: str) -> Image.Image:

@@ -1,13 +1,15 @@
-"""Exact search by Euclidean distance over FAISS files of FC7, on the CPU or a CUDA card.
+"""Search by Euclidean distance over FAISS files of FC7: exact, or a shortlist by codes first.
 
-A file holds a flat FAISS index (`IDMap2` over fp16 rows) and is never edited: it is written whole
-and then memory-mapped, so a library may be larger than memory. faiss returns squared distances;
+A segment is a flat FAISS index (`IDMap2` over fp16 rows) and is never edited: it is written whole
+and then memory-mapped, so a library may be larger than memory. Beside it may lie a file of codes,
+one a row, in the same order; these are read into memory. faiss returns squared distances;
 everything that leaves this file is the distance itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import DeviceError, SearchError
+
+# Of counter-examples beside examples in a query. Rocchio's relevance feedback (1971) takes the mean
+# of the ones less the mean of the others; that the others should weigh less is Salton and Buckley's
+# finding (1990). The half is ours, not measured.
+NEGATIVE_WEIGHT = 0.5
 
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
@@ -101,11 +108,36 @@ def random_planes(width: int, count: int, seed: int) -> NDArray[np.float32]:
     return np.asarray(faiss.vector_to_array(planes.A).reshape(count, width), np.float32)
 
 
-class ExactSearch:
-    """The nearest descriptors of a set of FAISS files, by comparing with every one of them.
+def blend(
+    positive: NDArray[np.float32], negative: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Make one query (1, d) of examples (n, d) and counter-examples (m, d), all unit rows.
 
-    Where a CUDA card and the GPU build of faiss are there, the rows are kept on the card in fp16;
-    that is asked of the card (`get_num_gpus`), since the GPU build imports without one.
+    It is the mean of the ones less half the mean of the others, cut at nought, since FC7 is never
+    negative, and made a unit row. A single example is its own query, unchanged.
+
+    Raises SearchError if the counter-examples leave nothing of the examples.
+    """
+    if negative is None or not len(negative):
+        if len(positive) == 1:
+            return positive
+        negative = np.zeros_like(positive[:1])
+    query = np.maximum(positive.mean(axis=0) - NEGATIVE_WEIGHT * negative.mean(axis=0), 0)
+    norm = float(np.linalg.norm(query))
+    if norm == 0:
+        raise SearchError("nothing is left of the photos asked with: take a counter-example away")
+    return np.asarray(query[np.newaxis] / norm, np.float32)
+
+
+class Search:
+    """The nearest descriptors of a set of segments.
+
+    exact      Euclidean distance to every row
+    by codes   Hamming distance to every code -> shortlist -> Euclidean distance to its rows
+
+    Where a CUDA card and the GPU build of faiss are there, exact search keeps the rows on the card
+    in fp16; that is asked of the card (`get_num_gpus`), since the GPU build imports without one.
+    May be used by several threads.
     """
 
     def __init__(self, files: Sequence[Path], hidden: NDArray[np.int64]) -> None:
@@ -114,91 +146,206 @@ class ExactSearch:
         Raises SearchError if a file is missing or damaged.
         """
         self._parts = [_Rows(file) for file in files]
-        self._hidden = np.unique(hidden.astype(np.int64))
-        self._on_card = self._copy_to_card() if faiss.get_num_gpus() > 0 else None
+        self._ends = np.cumsum([len(part.ids) for part in self._parts], dtype=np.int64)
+        ids = np.concatenate([np.empty(0, np.int64), *(part.ids for part in self._parts)])
+        self._place = np.argsort(ids, kind="stable")  # where an id is among the rows of all parts
+        self._ids = ids[self._place]
+        self._shown = ~np.isin(self._ids, hidden)
+        self._codes: Any = None
+        self._card: Any = None
+        self._guard = threading.Lock()  # an index on the card serves one thread at a time
 
-    def search(
-        self, queries: NDArray[np.float32], k: int
+    @property
+    def bits(self) -> int:
+        """The length of the codes; 0 before `load_codes`."""
+        return 0 if self._codes is None else int(self._codes.d)
+
+    def load_codes(self, files: Sequence[Path]) -> None:
+        """Read the codes of each segment, in the order of the segments, into memory.
+
+        Raises SearchError if one is missing, damaged, or doesn't fit its segment or the others.
+        """
+        blocks: list[NDArray[np.uint8]] = []
+        for part, file in zip(self._parts, files, strict=True):
+            blocks.append(read_codes(file))
+            if len(blocks[-1]) != len(part.ids):
+                raise SearchError(
+                    f"{file} doesn't fit its segment: {len(blocks[-1]):,} codes for "
+                    f"{len(part.ids):,} rows"
+                )
+            if blocks[-1].shape[1] != blocks[0].shape[1]:
+                raise SearchError(
+                    f"{file} holds codes of {8 * blocks[-1].shape[1]} bits beside others of "
+                    f"{8 * blocks[0].shape[1]}"
+                )
+        if blocks:
+            codes = faiss.IndexBinaryFlat(8 * blocks[0].shape[1])
+            # By id: at equal distance faiss takes what comes first, so the shortlist does not
+            # depend on how the rows came into segments.
+            codes.add(np.concatenate(blocks)[self._place[self._shown]])
+            self._codes = codes
+
+    def count(self, only: NDArray[np.int64] | None = None) -> int:
+        """How many rows compete: those not hidden, of these ids (m,) if given."""
+        return int(self._competing(only).sum())
+
+    def exact(
+        self, queries: NDArray[np.float32], k: int, only: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the k nearest rows of each query, nearest first; equal distances by id.
 
-        queries: (n, d) float32. Returns distances (n, m) float32 and ids (n, m) int64 with
-        m = min(k, rows that are not hidden).
+        Of rows equally far at the end of the k it is faiss that takes some.
+
+        queries: (n, d) float32. only: (m,) int64, the ids that may be answered; None is all.
+        Returns distances (n, j) float32 and ids (n, j) int64 with j = min(k, `count(only)`).
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        found = [index.search(queries, k, **options) for index, options in self._searchable()]
-        if not found:
-            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        squared = np.concatenate([distances for distances, _ in found], axis=1)
-        ids = np.concatenate([labels for _, labels in found], axis=1)
-        squared = np.where(ids < 0, np.inf, squared)  # faiss pads short answers with id -1
-        order = np.lexsort((ids, squared), axis=1)[:, :k]
-        squared = np.take_along_axis(squared, order, axis=1)
-        ids = np.take_along_axis(ids, order, axis=1)
-        full = int(np.isfinite(squared[0]).sum())  # the same for each query: all rows compete
-        return np.sqrt(np.maximum(squared[:, :full], 0)), ids[:, :full]
+        if only is None and faiss.get_num_gpus() > 0 and self._parts:
+            with self._guard:
+                if self._card is None:
+                    self._card = self._copy_to_card()
+                return _nearest([self._card.search(queries, k)], len(queries), k)
+        found = []
+        for part, options in self._selected(self._competing(only)):
+            squared, rows = part.flat.search(queries, k, **options)
+            found.append((squared, np.where(rows < 0, -1, part.ids[rows])))
+        return _nearest(found, len(queries), k)
+
+    def by_codes(
+        self,
+        queries: NDArray[np.float32],
+        codes: NDArray[np.uint8],
+        k: int,
+        shortlist: int,
+        only: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As `exact`, but among the `shortlist` rows (k at least) whose codes are nearest.
+
+        codes: (n, bits / 8), those of the queries; equal Hamming distances by id. Raises
+        SearchError if they have another length than the codes loaded.
+        """
+        competing = self._competing(only)[self._shown]
+        most = min(max(k, shortlist), int(competing.sum()))
+        if most == 0:
+            return _nearest([], len(queries), k)
+        if 8 * codes.shape[1] != self.bits:
+            raise SearchError(
+                f"the photo's code has {8 * codes.shape[1]} bits, the codes of the segments "
+                f"{self.bits}"
+            )
+        options = {} if competing.all() else _selecting(competing)
+        _, listed = self._codes.search(np.ascontiguousarray(codes), most, **options)
+        ids, places = self._ids[self._shown], self._place[self._shown]
+        found = []
+        for query, near in zip(np.asarray(queries, np.float32), listed, strict=True):
+            index = _empty(queries.shape[1])  # the same arithmetic as `exact`
+            index.add_sa_codes(self._rows(places[near]).view(np.uint8), ids[near])
+            found.append(index.search(query[np.newaxis], k))
+        squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return _nearest([(squared, nearest)], len(queries), k)
 
     def descriptors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the stored rows of these ids, (n, d) float32. An unknown id is a KeyError."""
-        rows = []
-        for wanted in ids:
-            for part in self._parts:
-                at = part.position.get(int(wanted))
-                if at is not None:
-                    rows.append(part.fp16[at].astype(np.float32))
-                    break
-            else:
-                raise KeyError(wanted)
-        return np.stack(rows)
+        wanted = np.asarray(ids, np.int64)
+        at, known = self._find(wanted)
+        if not known.all():
+            raise KeyError(int(wanted[~known][0]))
+        return self._rows(self._place[at]).astype(np.float32)
 
-    def _searchable(self) -> list[tuple[Any, dict[str, Any]]]:
-        if self._on_card is not None:
-            return [(self._on_card, {})]
-        if not self._hidden.size:
-            return [(part.index, {}) for part in self._parts]
-        # faiss keeps only a pointer to a selector's numbers: both must outlive the search.
-        self._selector = faiss.IDSelectorBatch(self._hidden)
-        self._visible = faiss.IDSelectorNot(self._selector)
-        options = {"params": faiss.SearchParameters(sel=self._visible)}
-        return [(part.index, options) for part in self._parts]
+    def _find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where ids (m,) are among the sorted ones, and which of them are there at all."""
+        if not len(self._ids):
+            return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
+        at = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return at, self._ids[at] == ids
+
+    def _competing(self, only: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+        """Which of the sorted ids may be answered."""
+        if only is None:
+            return self._shown
+        at, known = self._find(only)
+        competing = np.zeros_like(self._shown)
+        competing[at[known]] = True
+        return competing & self._shown
+
+    def _selected(self, competing: NDArray[np.bool_]) -> Iterator[tuple[_Rows, dict[str, Any]]]:
+        """The parts in which a row competes, and how faiss is told which."""
+        mask = np.zeros_like(competing)
+        mask[self._place[competing]] = True
+        for part, rows in zip(self._parts, np.split(mask, self._ends)[:-1], strict=True):
+            if rows.any():
+                yield part, {} if rows.all() else _selecting(rows)
+
+    def _rows(self, places: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The rows (n, d) at these places (n,) among those of all parts."""
+        rows = np.empty((len(places), self._parts[0].fp16.shape[1]), np.float16)
+        owner = np.searchsorted(self._ends, places, side="right")
+        for at in np.unique(owner):
+            part = self._parts[at]
+            here = owner == at
+            rows[here] = part.fp16[places[here] - (self._ends[at] - len(part.ids))]
+        return rows
 
     def _copy_to_card(self) -> Any:
-        if not self._parts:
-            return None
         width = self._parts[0].fp16.shape[1]
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
         self._resources = faiss.StandardGpuResources()  # must outlive the index
         index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources, width, config))
+        shown = self._ids[self._shown]
         for part in self._parts:
-            shown = ~np.isin(part.ids, self._hidden)
+            visible = np.isin(part.ids, shown)
             for start in range(0, len(part.ids), 65536):
                 block = slice(start, start + 65536)
-                rows = part.fp16[block][shown[block]].astype(np.float32)
+                rows = part.fp16[block][visible[block]].astype(np.float32)
                 if len(rows):
-                    index.add_with_ids(rows, part.ids[block][shown[block]])
+                    index.add_with_ids(rows, part.ids[block][visible[block]])
         return index
 
 
 class _Rows:
-    """One FAISS file, memory-mapped: its index, its ids (n,) and a view of its rows (n, d) fp16."""
+    """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16."""
 
     def __init__(self, path: Path) -> None:
         try:
-            self.index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # owns what follows
         except RuntimeError as error:
             raise SearchError(f"{path} is missing or damaged") from error
-        self.ids: NDArray[np.int64] = faiss.vector_to_array(self.index.id_map)
-        stored = faiss.downcast_index(self.index.index).codes
-        flat = faiss.rev_swig_ptr(stored.data(), stored.size())
-        self.fp16: NDArray[np.float16] = flat.view(np.float16).reshape(len(self.ids), -1)
-        self._position: dict[int, int] | None = None
+        self.ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
+        self.flat = faiss.downcast_index(self._index.index)
+        stored = self.flat.codes
+        bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
+        self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
 
-    @property
-    def position(self) -> dict[int, int]:
-        if self._position is None:
-            self._position = {int(id_): at for at, id_ in enumerate(self.ids)}
-        return self._position
+
+class _Owned:
+    """Memory of faiss, as numpy takes it: an array made of this keeps its owner alive."""
+
+    def __init__(self, memory: NDArray[np.uint8], owner: Any) -> None:
+        self.__array_interface__ = memory.__array_interface__
+        self._owner = owner
+
+
+def _nearest(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], queries: int, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k best of several answers of faiss (n, any): distances and ids, by distance, then id."""
+    if not found:
+        return np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64)
+    squared = np.concatenate([distances for distances, _ in found], axis=1)
+    ids = np.concatenate([labels for _, labels in found], axis=1)
+    squared = np.where(ids < 0, np.inf, squared)  # faiss pads short answers with id -1
+    order = np.lexsort((ids, squared), axis=1)[:, :k]
+    squared = np.take_along_axis(squared, order, axis=1)
+    ids = np.take_along_axis(ids, order, axis=1)
+    full = int(np.isfinite(squared[0]).sum())  # the same for each query: as many rows compete
+    return np.sqrt(np.maximum(squared[:, :full], 0)), ids[:, :full]
+
+
+def _selecting(rows: NDArray[np.bool_]) -> dict[str, Any]:
+    """How faiss is told which rows (n,) compete."""
+    bitmap = np.packbits(rows, bitorder="little")
+    return {"params": faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))}
 
 
 def _empty(width: int) -> Any:

@@ -27,10 +27,7 @@ from retrieval.download import Progress, download
 from retrieval.errors import WeightsError
 from retrieval.images import FRAMINGS
 from retrieval.networks import FC8, MEAN, NETWORKS, STD, build, check_network
-
-_HOUSE = Path(__file__).parent
-# Inside a wheel, then in a checkout. The first that exists is taken.
-_BUNDLED_FOLDERS = (_HOUSE / "bundled", _HOUSE.parent / "data" / "weights")
+from retrieval.shipped import shipped
 
 _NORMALISATION = f"rgb/255, mean {MEAN}, std {STD}; fc7 after relu, unit rows; version 1"
 
@@ -136,8 +133,7 @@ def stamp(info: WeightsInfo) -> str:
 
 def _bundled_path(network: str) -> Path | None:
     """Find the bundled file of a network, or None if it has none."""
-    paths = (folder / f"{network}.safetensors" for folder in _BUNDLED_FOLDERS)
-    return next((path for path in paths if path.is_file()), None)
+    return shipped(f"{network}.safetensors")
 
 
 def _no_bundled(network: str) -> str:

@@ -89,6 +89,76 @@ def test_search_as_json_gives_one_object_an_answer(library: Path, folder: Path) 
     assert {"width", "height", "size", "content_hash", "format"} <= hits[0].keys()
 
 
+def names(found: subprocess.CompletedProcess[str]) -> list[str]:
+    assert found.returncode == 0, found.stderr
+    return [Path(json.loads(line)["path"]).name for line in found.stdout.splitlines()]
+
+
+def test_search_takes_several_photos_counter_examples_and_a_region(
+    library: Path, folder: Path
+) -> None:
+    photos = [folder / "shoe-01.jpg", folder / "shoe-03.jpg"]
+    away = sorted(folder.glob("mountain-*"))[:2]
+    rest = ("-k", 50, "--json", "--library", library)
+    answers = names(fc7("search", *photos, "--not", *away, *rest))
+    assert len(answers) == 8
+    assert not {photo.name for photo in (*photos, *away)} & set(answers)
+    part = fc7("search", photos[0], "--region", "0.25,0.25,0.5,0.5", *rest)
+    assert len(names(part)) == 11
+    assert part.stdout != fc7("search", photos[0], *rest).stdout
+
+
+def test_explain_says_on_stderr_what_was_compared(library: Path, folder: Path) -> None:
+    search = ("search", folder / "shoe-01.jpg", "--library", library)
+    plain, told = fc7(*search), fc7(*search, "--explain")
+    assert told.stdout == plain.stdout
+    assert (plain.stderr, told.stderr) == ("", "fc7: exact search: 12 descriptors compared\n")
+    narrow = fc7(*search, "--explain", "--folder", folder / "nowhere")
+    assert narrow.stderr == (
+        "fc7: exact search: 0 of 12 descriptors compared; the filters left out the rest\n"
+    )
+    assert narrow.stdout.splitlines() == ["rank  distance  path"]
+
+
+def test_filters_narrow_the_answers(library: Path, folder: Path) -> None:
+    search = ("search", folder / "shoe-01.jpg", "-k", 50, "--json", "--library", library)
+    shown = fc7(*search)
+    dated = [hit for hit in map(json.loads, shown.stdout.splitlines()) if "taken_at" in hit]
+    assert names(fc7(*search, "--folder", folder)) == names(shown)
+    found = names(fc7(*search, "--since", "1990", "--until", "2039"))
+    assert found == [Path(hit["path"]).name for hit in dated]
+    assert names(fc7(*search, "--box=-90,-180,90,180", "--camera", "no such camera")) == []
+    assert 0 < len(names(fc7(*search, "--with-label", "daisy"))) < 11
+
+
+def test_a_word_finds_the_photos_that_show_it(library: Path) -> None:
+    search = ("search", "--label", "daisy", "-k", 2, "--library", library)
+    head, *rows = fc7(*search).stdout.splitlines()
+    assert head.split() == ["rank", "chance", "path"]
+    assert [bool(re.fullmatch(r" +\d  +\d+\.\d%  .+  \(daisy\)", row)) for row in rows] == [
+        True
+    ] * 2
+    hits = [json.loads(line) for line in fc7(*search, "--json").stdout.splitlines()]
+    assert [hit["label"] for hit in hits] == ["daisy"] * 2
+    assert hits[0]["probability"] >= hits[1]["probability"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "a PHOTO or --label WORD is needed"),
+        (("a.jpg", "--label", "daisy"), "--label WORD goes with filters"),
+        (("--label", "daisy", "--html", "page.html"), "--label WORD goes with filters"),
+        (("a.jpg", "--region", "1,2,3"), "'1,2,3' is not four numbers with commas between"),
+        (("a.jpg", "--mode", "quick"), "--mode"),
+    ],
+)
+def test_wrong_usage_of_search_is_told(arguments: tuple[str, ...], line: str) -> None:
+    failed = fc7("search", *arguments)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert line in failed.stderr.splitlines()[-1]
+
+
 class _Page(HTMLParser):
     """What a browser would load or run."""
 
@@ -132,6 +202,11 @@ def test_status_lists_every_skipped_file(library: Path, folder: Path) -> None:
         (("search", "{folder}/nowhere.jpg"), "nowhere.jpg can't be read"),
         (("search", "{folder}/empty.jpg"), "empty.jpg can't be used: empty file"),
         (("search", "{folder}/shoe-01.jpg", "-k", "0"), "ask for 1 or more"),
+        (("search", "{folder}/shoe-01.jpg", "--mode", "codes"), "fc7 codes train makes them"),
+        (("search", "{folder}/shoe-01.jpg", "--region", "0,0,2000,1"), "is not inside the photo"),
+        (("search", "{folder}/shoe-01.jpg", "--since", "May"), "give 2023, 2023-05 or 2023-05-17"),
+        (("search", "{folder}/shoe-01.jpg", "--box", "0,0,99,0"), "is no part of the earth"),
+        (("search", "--label", "daysy"), "the nearest labels: daisy"),
         (("index", "{folder}/nowhere"), "is not there"),
         (("index", "{folder}/notes.txt"), "is a file, not a folder"),
         (("index", "{folder}", "--network", "vgg16"), "--library"),

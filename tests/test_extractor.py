@@ -29,7 +29,7 @@ Draw = Callable[..., Path]
 def float32() -> Iterator[None]:
     """Full precision whatever this processor has; bfloat16 has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor_module, "_has_bfloat16", lambda: False)
+        patch.setattr(extractor_module, "has_bfloat16", lambda: False)
         yield
 
 
@@ -174,7 +174,7 @@ def test_numbers_that_run_over_are_refused(tmp_path: Path) -> None:
 def test_half_precision_changes_a_descriptor_little(
     alexnet: Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extractor_module, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(extractor_module, "has_bfloat16", lambda: True)
     half = Extractor("alexnet", "bundled", "cpu")
     assert "bfloat16" in half.explain()
     pixels = noise(4)

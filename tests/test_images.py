@@ -31,7 +31,7 @@ from PIL import Image, PngImagePlugin
 
 from retrieval import images
 from retrieval.errors import ImageError
-from retrieval.images import MAX_PIXELS, frame, read_photo, sniff
+from retrieval.images import MAX_PIXELS, Region, frame, read_photo, read_region, sniff
 
 # Pillow warns about files that it reads nevertheless.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
@@ -196,6 +196,57 @@ def test_a_reduced_photo_frames_as_the_whole_one_does(format: str) -> None:
     pixels, _ = read_photo(encode(drawn, format, quality=95))
     assert pixels.shape[1] < 1200
     assert difference(frame(pixels), frame(drawn)) < 2
+
+
+# ---- regions
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("scale", [1, 5])
+def test_a_region_is_what_a_lossless_file_of_that_crop_would_be(
+    format: str, orientation: int, scale: int
+) -> None:
+    """Of the upright photo; also where the photo is so large that it is reduced when it is read."""
+    width, height = 300 * scale, 400 * scale
+    exif = exif_block({0x0112: orientation})
+    photo = encode(stored(scene(width, height), orientation), format, exif=exif, **LOSSY["JPEG"])
+    whole, _ = read_photo(photo, min_side=MAX_PIXELS)
+    assert whole.shape == (height, width, 3)
+    crop = whole[100 * scale : 380 * scale, 30 * scale : 300 * scale]
+    expected, _ = read_photo(encode(crop, "PNG"))
+    pixels: Region = (30.0 * scale, 100.0 * scale, 270.0 * scale, 280.0 * scale)
+    for region in (pixels, (0.1, 0.25, 0.9, 0.7)):
+        assert np.array_equal(read_region(photo, region), expected)
+
+
+def test_the_whole_photo_is_a_region_of_it() -> None:
+    photo = encode(scene(64, 48), "PNG")
+    assert np.array_equal(read_region(photo, (0, 0, 1, 1)), scene(64, 48))
+    assert np.array_equal(read_region(photo, (0, 0, 64, 48)), scene(64, 48))
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        (0.5, 0.5, 0.6, 0.2),
+        (-0.1, 0.0, 0.5, 0.5),
+        (0.2, 0.2, 0.0, 0.5),
+        (0.2, 0.2, 0.5, -0.1),
+        (10, 10, 55, 20),
+        (10, 10, 20, 39),
+        (70, 10, 20, 20),
+    ],
+)
+def test_a_region_that_is_not_inside_the_photo_is_refused(region: Region) -> None:
+    with pytest.raises(ImageError, match=r"is not inside the photo \(64x48\)"):
+        read_region(encode(scene(64, 48), "PNG"), region)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_region_that_is_no_number_is_refused(number: float) -> None:
+    with pytest.raises(ImageError, match="four numbers"):
+        read_region(encode(scene(64, 48), "PNG"), (0.1, 0.1, number, 0.5))
 
 
 # ---- what is refused

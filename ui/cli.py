@@ -15,10 +15,11 @@ from retrieval.errors import EvaluationError, Fc7Error
 from ui.terminal import (
     Progress,
     Stages,
-    hit_as_dict,
     percent,
+    print_effort,
     print_evaluation,
     print_hits,
+    print_labelled,
     print_report,
     print_skips,
     shown,
@@ -69,19 +70,43 @@ def index(options: argparse.Namespace) -> int:
 
 
 def search(options: argparse.Namespace) -> int:
-    from indexer import open_library
+    from indexer import Filters, open_library
 
+    of_photos = (options.unlike, options.region, options.html, options.explain, options.mode)
+    if options.label is None and not options.photos:
+        options.refuse("a PHOTO or --label WORD is needed")
+    if options.label is not None and (options.photos or any(of_photos)):
+        options.refuse("--label WORD goes with filters, -k and --json only")
+    filters = Filters(
+        folder=options.folder,
+        since=options.since,
+        until=options.until,
+        camera=options.camera,
+        label=options.with_label,
+        box=options.box,
+    )
     with open_library(options.library, create=False) as library:
-        answer = library.answer(options.photo, options.k)
+        if options.label is not None:
+            labelled = library.labelled(options.label, options.k, filters=filters)
+            print_labelled(labelled, as_json=options.json)
+            return 0
+        photo, *like = options.photos
+        answer = library.answer(
+            photo,
+            options.k,
+            like=like,
+            unlike=options.unlike,
+            region=options.region,
+            mode=options.mode or "auto",
+            filters=filters,
+        )
         if options.html is not None:
             from ui.report import write_report
 
-            write_report(options.html, options.photo, answer, library)
-    if options.json:
-        for hit in answer.hits:
-            print(json.dumps(hit_as_dict(hit)))
-    else:
-        print_hits(answer.hits)
+            write_report(options.html, photo, answer, library)
+    if options.explain:
+        print_effort(answer.effort)
+    print_hits(answer.hits, as_json=options.json)
     return 0
 
 
@@ -102,6 +127,16 @@ def status(options: argparse.Namespace) -> int:
     print(f"last run   {now.last_run or 'never'}")
     print(f"skipped    {len(now.skipped):,}")
     print_skips(now.skipped, len(now.skipped))
+    return 0
+
+
+def train_codes(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library, create=False) as library, Stages() as tell:
+        library.train_codes(options.bits, seed=options.seed, device=options.device, progress=tell)
+        now = library.status()
+    print(f"{now.photos:,} photos have new codes of {options.bits} bits")
     return 0
 
 
@@ -251,21 +286,68 @@ def _add_library_commands(commands: Any) -> None:
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
     _json(one, "the summary as one JSON object")
 
-    one = _command(commands, "search", search, "the photos that look like this one")
-    one.add_argument("photo", type=Path, metavar="PHOTO")
-    one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
-    _library(one)
-    _json(one, "one JSON object an answer")
-    one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
+    _add_search(commands)
 
     one = _command(commands, "status", status, "what the library holds")
     _library(one)
     _json(one, "as one JSON object")
 
+    codes = commands.add_parser("codes", help="binary codes, for fast search in large libraries")
+    kinds = codes.add_subparsers(required=True, metavar="WHAT")
+    one = _command(kinds, "train", train_codes, "learn codes from this library's photos")
+    one.add_argument("--bits", type=int, default=256, help="32, 64, 128, 256 (default) or 512")
+    one.add_argument("--seed", type=int, default=0)
+    _library(one)
+    _device(one)
+
     one = _command(commands, "ui", browse, "search in the browser, on this machine only")
     _library(one)
     one.add_argument("--port", type=int, help="default: 8501, or the next that is free")
     one.add_argument("--no-browser", action="store_true", help="don't open the browser")
+
+
+def _add_search(commands: Any) -> None:
+    one = _command(commands, "search", search, "the photos that look like this one")
+    one.set_defaults(refuse=one.error)
+    one.add_argument("photos", nargs="*", type=Path, metavar="PHOTO",
+                     help="several are asked with at once: by the mean of them")  # fmt: skip
+    one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
+    _library(one)
+    _json(one, "one JSON object an answer")
+    one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
+    one.add_argument("--not", type=Path, nargs="+", default=[], dest="unlike", metavar="PHOTO",
+                     help="and that look less like these")  # fmt: skip
+    one.add_argument("--region", type=_numbers, metavar="X,Y,W,H",
+                     help="the part of the photo to ask with, from its upper left corner: pixels, "
+                     "or shares of its sides if none is above 1")  # fmt: skip
+    one.add_argument("--label", metavar="WORD",
+                     help="instead of PHOTO: what the network likeliest sees in them")  # fmt: skip
+    one.add_argument("--mode", choices=("auto", "exact", "codes"),
+                     help="compare with all (exact), or with the nearest by code; default: auto, "
+                     "codes where there are many photos")  # fmt: skip
+    one.add_argument("--explain", action="store_true", help="say on stderr what was compared")
+    only = one.add_argument_group("only photos that ...")
+    only.add_argument("--folder", type=Path, metavar="DIR", help="lie under this folder")
+    only.add_argument("--since", metavar="DATE",
+                      help="were taken then or later: 2023, 2023-05 or 2023-05-17")  # fmt: skip
+    only.add_argument("--until", metavar="DATE", help="were taken then or earlier")
+    only.add_argument("--camera", metavar="TEXT", help="were taken by a camera of such a name")
+    only.add_argument("--with-label", metavar="TEXT",
+                      help="have such a word among their five likeliest classes")  # fmt: skip
+    only.add_argument("--box", type=_numbers, metavar="S,W,N,E",
+                      help="were taken between these degrees; as --box=S,W,N,E if S is below 0"
+                      )  # fmt: skip
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Four numbers with commas between."""
+    try:
+        x, y, z, w = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not four numbers with commas between"
+        ) from None
+    return x, y, z, w
 
 
 def _add_network_commands(commands: Any) -> None:
@@ -300,7 +382,7 @@ def _add_network_commands(commands: Any) -> None:
                      help="folder: the names of folders; ukbench, holidays, corel: numbered "
                           "as published; FILE.csv with path,label; a folder of *_query.txt: "
                           "Oxford5k, Paris6k")  # fmt: skip
-    one.add_argument("--bits", type=_numbers, default=(), metavar="64,128,...",
+    one.add_argument("--bits", type=_lengths, default=(), metavar="64,128,...",
                      help="measure codes of these lengths too (32 to 512)")  # fmt: skip
     one.add_argument("--learn-from", type=Path, metavar="FOLDER",
                      help="photos to learn codes from (default: those evaluated, which "
@@ -336,7 +418,7 @@ def _device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _lengths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError:

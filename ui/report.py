@@ -6,7 +6,8 @@ import base64
 from html import escape
 from pathlib import Path
 
-from indexer.library import Answer, Hit, Library
+from indexer.finder import Answer, Hit
+from indexer.library import Library
 from retrieval.images import read_photo, thumbnail
 
 _PAGE = """<!doctype html>

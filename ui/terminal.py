@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from indexer.catalog import Skip
-    from indexer.library import Hit
+    from indexer.finder import Effort, Hit, Labelled
     from indexer.run import IndexReport
     from retrieval.evaluation import LearnedOn, RetrievalFigures
 
@@ -48,7 +48,10 @@ def print_skips(skipped: Sequence[Skip], most: int) -> None:
         print(f"    ... and {len(skipped) - most:,} more: fc7 status lists them all")
 
 
-def print_hits(hits: Sequence[Hit]) -> None:
+def print_hits(hits: Sequence[Hit], *, as_json: bool = False) -> None:
+    if as_json:
+        _print_json(hits)
+        return
     print(f"{'rank':>4}  {'distance':>8}  path")
     for hit in hits:
         print(f"{hit.rank:4}  {hit.distance:8.4f}  {shown(hit.photo.path)}")
@@ -105,11 +108,36 @@ def _print_codes(figures: RetrievalFigures, learned_on: LearnedOn) -> None:
         )
 
 
-def hit_as_dict(hit: Hit) -> dict[str, Any]:
-    """Rank, distance and path first, then all else that is known of the photo."""
-    known = {name: value for name, value in asdict(hit.photo).items() if value is not None}
-    path = str(known.pop("path"))
-    return {"rank": hit.rank, "distance": hit.distance, "path": path, **known}
+def print_labelled(found: Sequence[Labelled], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+        return
+    print(f"{'rank':>4}  {'chance':>8}  path")
+    for one in found:
+        print(f"{one.rank:4}  {one.probability:8.1%}  {shown(one.photo.path)}  ({one.label})")
+
+
+def print_effort(effort: Effort) -> None:
+    """Say on stderr how an answer was found."""
+    rows = f"{effort.compared:,} of {effort.total:,}" if effort.filtered else f"{effort.total:,}"
+    if effort.mode == "exact":
+        how = f"exact search: {rows} descriptors compared"
+    else:
+        how = (
+            f"search by codes: {rows} codes of {effort.bits} bits compared, "
+            f"then the descriptors of the nearest {effort.shortlist:,}"
+        )
+    print(f"fc7: {how}{'; the filters left out the rest' * effort.filtered}", file=sys.stderr)
+
+
+def _print_json(found: Sequence[Hit | Labelled]) -> None:
+    """An object an answer: rank, distance or label, and path, then all else known of the photo."""
+    for one in found:
+        fields = asdict(one)
+        photo = fields.pop("photo")
+        fields["path"] = str(photo.pop("path"))
+        known = {name: value for name, value in photo.items() if value is not None}
+        print(json.dumps(fields | known))
 
 
 def shown(text: object) -> str:

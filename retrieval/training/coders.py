@@ -20,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.codes import Coder
+from retrieval.codes import BITS, Coder
+from retrieval.errors import CodesError
+from retrieval.extractor import choose_device
 from retrieval.search import itq_rotation, random_planes
 
 Progress = Callable[[int, int], None]  # epochs done, epochs at most
@@ -74,13 +76,19 @@ class _Autoencoder(nn.Module):
 def learn_autoencoder(
     descriptors: NDArray[np.floating],
     bits: int,
-    settings: AutoencoderSettings,
+    settings: AutoencoderSettings | None = None,
     *,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Coder:
-    """Learn a coder from descriptors (n, d); some are held out, and tell when to stop."""
+    """Learn a coder from descriptors (n, d); one in 20 is held out, and tells when to stop.
+
+    Raises CodesError for a number of bits that is not one of 32, 64, 128, 256, 512; DeviceError.
+    """
+    if bits not in BITS:
+        raise CodesError(f"{bits} bits: choose one of {', '.join(map(str, BITS))}")
+    settings = settings or AutoencoderSettings()
     torch.manual_seed(seed)
     x = torch.from_numpy(np.asarray(descriptors, np.float16))
     mean, directions = _principal(x, settings.directions, seed)
@@ -92,7 +100,7 @@ def learn_autoencoder(
     linear[:, : rotation.shape[1]] = rotation
     linear /= (y[:, : rotation.shape[1]] @ rotation.T).std()
     held = torch.arange(len(y)) % _HELD_OUT == 0
-    network = _Autoencoder(linear, settings.hidden).to(device)
+    network = _Autoencoder(linear, settings.hidden).to(choose_device(device)[0])
     network = _fit(network, y[~held], y[held], settings, scale, progress)
     state = {k: v.float().cpu().numpy() for k, v in network.state_dict().items()}
     return Coder(

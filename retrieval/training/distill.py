@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from retrieval.compact import pack
-from retrieval.errors import DeviceError, DistillError
+from retrieval.errors import DistillError
+from retrieval.extractor import choose_device
 from retrieval.training.convlayers import conv_network, read_conv_layers
 from retrieval.training.features import (
     PhotoRecord,
@@ -102,7 +103,7 @@ def distill(
     Raises DistillError (nothing to learn from, teacher not installed), DeviceError.
     """
     started, settings = time.monotonic(), settings or DistillSettings()
-    place = _device(device)
+    place = choose_device(device)[0].type
     out.parent.mkdir(parents=True, exist_ok=True)
     layers = read_conv_layers(conv, network)
     shards = plan(folders, views=settings.views, seed=settings.seed, most=settings.most)
@@ -261,16 +262,6 @@ def _digest(lesson: Lesson, settings: DistillSettings) -> str:
     text.update(np.ascontiguousarray(lesson.scores).tobytes())
     text.update(repr(lesson.averages.shape).encode())
     return text.hexdigest()[:16]
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("cuda: no such device here; use --device cpu")
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"{device}: no such device; use auto, cpu or cuda")
-    return device
 
 
 def _teacher(name: str, shards: Sequence[Shard], work: Path, device: str) -> NamedTeacher:

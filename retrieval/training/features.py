@@ -190,9 +190,12 @@ def _decoded(shard: Shard) -> Iterator[list[tuple[PhotoRecord, NDArray[np.uint8]
 def _read(
     shard: Shard, photo: Path, views: int = 1
 ) -> tuple[PhotoRecord, NDArray[np.uint8] | None]:
-    name = photo.relative_to(shard.folder).as_posix()
-    data = photo.read_bytes()
-    label, sha = f"{shard.folder.name}/{name}", hashlib.sha256(data).hexdigest()
+    label = f"{shard.folder.name}/{photo.relative_to(shard.folder).as_posix()}"
+    try:
+        data = photo.read_bytes()
+    except OSError as error:
+        return PhotoRecord(label, 0, "", f"can't be read: {error.strerror}"), None
+    sha = hashlib.sha256(data).hexdigest()
     try:
         pixels, _ = read_photo(data)
     except ImageError as error:

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retrieval.extractor import has_bfloat16
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -177,6 +179,7 @@ def _epoch(
     order = np.asarray(rng.choice(count, count, p=shares(lesson, settings.balance)), np.intp)
     view = np.asarray(rng.integers(views, size=count), np.intp)
     device = next(student.parameters()).device
+    fast = device.type == "cuda" or has_bfloat16()
     mean = torch.from_numpy(lesson.mean).to(device)
     batch = min(settings.batch, count)
     for i in range(0, count - batch + 1, batch):
@@ -185,7 +188,9 @@ def _epoch(
         y = torch.from_numpy(lesson.scores[rows]).to(device).float()
         share = rng.beta(settings.mixing, settings.mixing) if settings.mixing else 1.0
         x, y = share * x + (1 - share) * x.flip(0), share * y + (1 - share) * y.flip(0)
-        loss = distance(student(x, settings.dropout), y, mean, settings)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            answer = student(x, settings.dropout)
+        loss = distance(answer.float(), y, mean, settings)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)

@@ -1,0 +1,109 @@
+"""The library's coder: which one makes its codes, and making all codes anew with another.
+
+LIBRARY/coders/<name>.safetensors   coders by the first digits of their sha256
+
+The catalogue's setting `coder` says which one counts. A recode writes the coder and the codes of
+every segment aside, and then changes that one setting: cut off before, the old codes are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.catalog import Catalog
+from indexer.segments import SegmentStore
+from retrieval.codes import Coder, read_coder, write_coder
+from retrieval.errors import CodesError
+from retrieval.search import stored_rows
+
+LEAST = 1000  # descriptors; fewer teach a coder nothing that the bundled one doesn't know
+_SAMPLE = 50_000  # descriptors to learn from, 400 MB
+
+
+class CoderStore:
+    """The folder of a library's coders."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+    def read(self, name: str) -> Coder:
+        """Raises CodesError if it is missing or damaged."""
+        return read_coder(self.path(name))[0]
+
+    def put(self, coder: Coder, about: dict[str, str]) -> str:
+        """Store a coder; return its name. It is on disk by then."""
+        self._folder.mkdir(exist_ok=True)
+        partial = self._folder / "coder.partial"
+        write_coder(partial, coder, about)
+        with partial.open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            os.fsync(file.fileno())
+        partial.replace(self.path(name))
+        return name
+
+    def sweep(self, name: str) -> None:
+        """Remove all others."""
+        for file in self._folder.iterdir():
+            if file != self.path(name):
+                file.unlink()
+
+
+def recode(
+    catalog: Catalog,
+    segments: SegmentStore,
+    coders: CoderStore,
+    coder: Coder,
+    about: dict[str, str],
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """Make this coder the library's, and all its codes anew; return its name.
+
+    progress: called with (rows coded, rows).
+    """
+    name = coders.put(coder, about)
+    segments.use(name, coders.read(name))  # as it will be read: in half precision
+    known = catalog.segments()
+    done = 0
+    for segment in known:
+        segments.encode(segment.name)
+        done += segment.rows
+        if progress:
+            progress(done, sum(one.rows for one in known))
+    with catalog.write() as writer:
+        writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
+    segments.sweep({segment.name for segment in known})
+    coders.sweep(name)
+    return name
+
+
+def sample(catalog: Catalog, segments: SegmentStore, seed: int) -> NDArray[np.float16]:
+    """Descriptors (n, d) of the library to learn from: all, or 50,000 drawn at random.
+
+    Raises CodesError if there are fewer than 1,000.
+    """
+    parts = [stored_rows(segments.path(segment.name)) for segment in catalog.segments()]
+    total = sum(map(len, parts))
+    if total < LEAST:
+        raise CodesError(
+            f"{total:,} photos are too few to learn codes from: index {LEAST:,} or more; until "
+            "then the codes that came with fc7 serve"
+        )
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(total, min(total, _SAMPLE), replace=False))
+    ends = np.cumsum([len(part) for part in parts])
+    starts = ends - [len(part) for part in parts]
+    return np.concatenate(
+        [
+            part[chosen[(chosen >= start) & (chosen < end)] - start]
+            for part, start, end in zip(parts, starts, ends, strict=True)
+        ]
+    )

@@ -1,0 +1,13 @@
+"""Files that come with fc7: inside an installed package, or in a checkout's data/weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HOUSE = Path(__file__).parent
+_FOLDERS = (_HOUSE / "bundled", _HOUSE.parent / "data" / "weights")
+
+
+def shipped(name: str) -> Path | None:
+    """Find a file that comes with fc7; None if there is none of that name."""
+    return next((path for folder in _FOLDERS if (path := folder / name).is_file()), None)

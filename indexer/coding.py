@@ -85,8 +85,10 @@ def recode(
     return name
 
 
-def sample(catalog: Catalog, segments: SegmentStore, seed: int) -> NDArray[np.float16]:
-    """Descriptors (n, d) of the library to learn from: all, or 50,000 drawn at random.
+def sample(
+    catalog: Catalog, segments: SegmentStore, seed: int, most: int = _SAMPLE
+) -> NDArray[np.float16]:
+    """Descriptors (n, d) of the library to learn from: all, or `most` drawn at random.
 
     Raises CodesError if there are fewer than 1,000.
     """
@@ -98,7 +100,7 @@ def sample(catalog: Catalog, segments: SegmentStore, seed: int) -> NDArray[np.fl
             "then the codes that came with fc7 serve"
         )
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(total, min(total, _SAMPLE), replace=False))
+    chosen = np.sort(rng.choice(total, min(total, most), replace=False))
     ends = np.cumsum([len(part) for part in parts])
     starts = ends - [len(part) for part in parts]
     return np.concatenate(

@@ -34,6 +34,10 @@ Mode = Literal["auto", "exact", "codes"]
 # here an answer feels immediate, and codes would cost accuracy for nothing that a person notices.
 EXACT_ROWS = 25_000
 SHORTLIST = 400  # where the library has not measured its own
+SHORTLISTS = (100, 200, 400, 800, 1600, 3200)  # those that it tries
+_ENOUGH = 0.99  # of the ten nearest by exact distance
+_NEAREST = 10
+_QUERIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,15 @@ class Answer:
     hits: tuple[Hit, ...]
     labels: tuple[Prediction, ...]  # five; none if several examples were given
     effort: Effort
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A shortlist's length, and how many of the ten nearest it finds among so many rows."""
+
+    shortlist: int
+    recall: float  # 0..1
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +261,25 @@ class Finder:
             Labelled(rank, label, probability, photo)
             for rank, (photo, label, probability) in enumerate(found, start=1)
         ]
+
+    # --- how good codes are
+
+    def measure(self) -> Measured:
+        """Ask with photos of the library: how long must the shortlist be to lose nothing?"""
+        now = self._open(coded=True)
+        assert now.coder is not None, "codes are opened with their coder"
+        search = now.search
+        asked = search.some(_QUERIES)
+        queries = search.descriptors(asked.tolist())
+        codes = now.coder.encode(queries)
+        _, wanted = search.exact(queries, _NEAREST + 1)  # a photo is its own nearest
+        for length in SHORTLISTS:
+            _, found = search.by_codes(queries, codes, _NEAREST + 1, length)
+            kept = sum(np.isin(w, f).sum() for w, f in zip(wanted, found, strict=True))
+            recall = (int(kept) - len(asked)) / max(1, wanted.size - len(asked))
+            if recall >= _ENOUGH:
+                break
+        return Measured(length, recall, search.count())
 
     # --- the open segments
 

@@ -23,7 +23,7 @@ import platformdirs
 from indexer.catalog import Catalog, Photo, Skip
 from indexer.coding import CoderStore, recode, sample
 from indexer.filters import Filters
-from indexer.finder import Answer, Finder, Hit, Labelled, Mode, Query, unknown_photo
+from indexer.finder import EXACT_ROWS, Answer, Finder, Hit, Labelled, Mode, Query, unknown_photo
 from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
@@ -33,8 +33,10 @@ from retrieval.images import Region
 from retrieval.labels import Prediction
 
 if TYPE_CHECKING:
+    from retrieval.evaluation import Comparison
     from retrieval.extractor import Extractor
 
+_COMPARED = 20_000  # descriptors, 300 MB
 DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"
 NO_FILTERS = Filters()
@@ -142,7 +144,9 @@ class Library:
                 self._thumbnails,
                 lambda: self._claim(model, device),
             )
-            return run.sync(folders, prune=prune, progress=progress)
+            report = run.sync(folders, prune=prune, progress=progress)
+            self._measure_codes()
+            return report
 
     # --- the model
 
@@ -220,6 +224,41 @@ class Library:
             )
             about = {"bits": str(bits), "learned_from": str(len(descriptors)), "source": "library"}
             recode(self._catalog, self._segments, self._coders, coder, about, tell("photos"))
+            self._measure_codes(anew=True)
+
+    def compare_codes(
+        self,
+        bits: int = 256,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> list[Comparison]:
+        """Compare coders learned from this library's descriptors, and the one in use; keep none.
+
+        At most 20,000 descriptors are looked at. Raises CodesError or EvaluationError if there are
+        too few.
+        """
+        from retrieval.evaluation import compare_coders  # torch: only when it is needed
+
+        settings = self._catalog.settings()
+        own = self._coders.read(settings["coder"]) if "coder" in settings else None
+        fc7 = sample(self._catalog, self._segments, seed, most=_COMPARED)
+        return compare_coders(fc7, bits, own=own, device=device, progress=progress, seed=seed)
+
+    def _measure_codes(self, *, anew: bool = False) -> None:
+        """Fit the shortlist to the library, each time that it has doubled since it was measured."""
+        settings = self._catalog.settings()
+        rows = sum(segment.rows for segment in self._catalog.segments())
+        due = rows > EXACT_ROWS and rows >= 2 * int(settings.get("shortlist_rows", 0))
+        if "coder" in settings and (anew or due):
+            found = self._finder.measure()
+            with self._catalog.write() as writer:
+                writer.set(
+                    shortlist=str(found.shortlist),
+                    shortlist_recall=f"{found.recall:.4f}",
+                    shortlist_rows=str(found.rows),
+                )
 
     def _use_coder(self) -> None:
         """Write codes from now on: by the library's own coder, else by the one that fc7 brings."""

@@ -22,10 +22,12 @@ from retrieval.errors import EvaluationError, ImageError
 from retrieval.ground_truth import GroundTruth, Skip, files_below, read_ground_truth
 from retrieval.reading import PhotoProgress, describe_files, describe_part
 from retrieval.scores import (
+    NEAREST,
     SHORTLISTS,
     Asked,
     CodeScores,
     RetrievalScores,
+    rank_by_distance,
     score_codes,
     score_exact,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]  # what ("photos", "coders"), done, in all
 
 _DIMENSIONS = 4096
+_ASKING = 300
 _ROUNDING = 1e-4  # of a descriptor's numbers, between batches
 
 
@@ -166,6 +169,52 @@ def evaluate_retrieval(
         learned_on=learned_on,
         codes=tuple(codes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How much of exact search codes of one method keep."""
+
+    method: str
+    bits: int
+    recalls: tuple[float, ...]  # of the ten nearest by FC7, among the first SHORTLISTS by code
+    seconds_to_learn: float
+
+
+def compare_coders(
+    fc7: NDArray[np.floating],
+    bits: int,
+    *,
+    own: Coder | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Learn a coder of each method from descriptors (n, d), and see which neighbours they keep.
+
+    own: a coder that is there already, to stand beside them as "in use".
+    All of the descriptors are learned from and searched; 300 of them ask.
+    Raises EvaluationError if they are too few for so many bits, or all the same.
+    """
+    rows = np.asarray(fc7, np.float32)
+    rng = np.random.default_rng(seed)
+    asking = np.sort(rng.choice(len(rows), min(_ASKING, len(rows)), replace=False))
+    ranked = rank_by_distance(rows, len(rows), asking)
+    nearest = [order[order != row][:NEAREST] for order, row in zip(ranked, asking, strict=True)]
+    asked = [
+        Asked(int(row), near, np.array([row])) for row, near in zip(asking, nearest, strict=True)
+    ]
+    coders = _learn(rows, [bits], device, progress or (lambda stage, done, total: None))
+    found = [] if own is None else [("in use", own, 0.0)]
+    return [
+        Comparison(
+            method,
+            coder.bits,
+            score_codes(coder.encode(rows), len(rows), asked, nearest).recalls,
+            seconds,
+        )
+        for method, coder, seconds in (*found, *coders)
+    ]
 
 
 # Photos

@@ -22,7 +22,7 @@ from retrieval.metrics import (
 
 SHORTLISTS = (10, 25, 50, 100, 200, 400)  # photos
 RERANKED = 400  # the default shortlist of a search by codes
-_NEAREST = 10
+NEAREST = 10
 _BLOCK = 256  # queries at a time: with 50,000 photos, 50 MB of distances
 
 
@@ -100,7 +100,7 @@ def score_exact(
                 n_s,
             )
         )
-        nearest.append(answer[:_NEAREST])
+        nearest.append(answer[:NEAREST])
     return RetrievalScores(*np.mean(scores, axis=0).tolist()), nearest
 
 

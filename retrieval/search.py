@@ -189,6 +189,12 @@ class Search:
         """How many rows compete: those not hidden, of these ids (m,) if given."""
         return int(self._competing(only).sum())
 
+    def some(self, count: int, seed: int = 0) -> NDArray[np.int64]:
+        """Draw at most `count` of the ids that may be answered, the same for the same seed."""
+        shown = self._ids[self._shown]
+        rng = np.random.default_rng(seed)
+        return np.sort(rng.choice(shown, min(count, len(shown)), replace=False))
+
     def exact(
         self, queries: NDArray[np.float32], k: int, only: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -21,12 +21,13 @@ from indexer.segments import SegmentStore
 from retrieval.codes import Coder, shipped_coder
 from retrieval.errors import CodesError
 from retrieval.search import read_codes, stored_rows
+from tests.conftest import draw_photo
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a coder be learned from a handful of photos."""
-    monkeypatch.setattr(indexer.coding, "LEAST", 10)
+    monkeypatch.setattr(indexer.coding, "LEAST", 4)
 
 
 def coder_of(library: Library) -> tuple[str, Coder]:
@@ -103,6 +104,38 @@ def test_too_few_photos_teach_no_coder(library: Library, photos: Path) -> None:
     library.index([photos])
     with pytest.raises(CodesError, match="8 photos are too few to learn codes from: index 1,000"):
         library.train_codes()
+    check_whole(library)
+
+
+def test_the_shortlist_is_as_long_as_the_library_needs(
+    library: Library, photos: Path, few: None
+) -> None:
+    library.index([photos])
+    library.train_codes(32)
+    settings = Catalog(library.path / "catalog.sqlite").settings()
+    assert settings["shortlist"] == "100"  # all eight are in it
+    assert float(settings["shortlist_recall"]) == 1
+    assert settings["shortlist_rows"] == "8"
+
+
+def test_comparing_coders_changes_nothing(library: Library, photos: Path, few: None) -> None:
+    for seed in range(40):
+        draw_photo(photos / f"{seed}.png", seed, (64, 64))
+    library.index([photos])
+    before = coder_of(library)[0]
+    rows = library.compare_codes(32)
+    assert [row.method for row in rows] == [
+        "in use",
+        "autoencoder",
+        "ITQ",
+        "PCA signs",
+        "random hyperplanes",
+    ]
+    for row in rows:
+        assert row.bits == (256 if row.method == "in use" else 32)
+        assert list(row.recalls) == sorted(row.recalls)  # a longer list keeps more
+        assert row.recalls[2] == 1  # 50 of 48
+    assert coder_of(library)[0] == before
     check_whole(library)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from indexer import Library, open_library
 from indexer.catalog import Catalog
+from indexer.segments import SegmentStore
 from retrieval.extractor import Extractor
 
 # A real run in a process of its own, in batches of 3; it kills itself at the n-th time that it
@@ -41,6 +42,8 @@ def dying(method):
     return call
 
 if point == "segment":      # the file is in place, no row names it yet
+    SegmentStore._store = dying(SegmentStore._store)
+elif point == "codes":      # the segment is in place, its codes may not be
     SegmentStore._place = dying(SegmentStore._place)
 elif point == "commit":     # rows are committed, what comes next is not done
     import sqlalchemy
@@ -93,14 +96,23 @@ def check_finished(
     for path, hits in found.items():
         assert [p for p, _ in hits] == [p for p, _ in unbroken[path]]
         assert [d for _, d in hits] == pytest.approx([d for _, d in unbroken[path]], abs=2e-3)
-    named = {segment.name for segment in Catalog(library.path / "catalog.sqlite").segments()}
+    catalog = Catalog(library.path / "catalog.sqlite")
+    store, coder = SegmentStore(library.path / "segments"), catalog.settings()["coder"]
+    named = {segment.name for segment in catalog.segments()}
+    named |= {store.codes_path(name, coder).name for name in named}
     assert {file.name for file in (library.path / "segments").iterdir()} == named
     assert not list((library.path / "thumbnails").rglob("*.partial"))
 
 
 @pytest.mark.parametrize(
     ("point", "when", "kept"),
-    [("segment", 4, 12), ("commit", 6, None), ("thumbnail", 13, 12), ("merge", 0, 24)],
+    [
+        ("segment", 4, 12),
+        ("codes", 8, 12),
+        ("commit", 6, None),
+        ("thumbnail", 13, 12),
+        ("merge", 0, 24),
+    ],
 )
 def test_killed_at_a_commit_point_the_next_run_goes_on(
     library: Library,

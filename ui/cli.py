@@ -16,6 +16,7 @@ from ui.terminal import (
     Progress,
     Stages,
     percent,
+    print_comparison,
     print_effort,
     print_evaluation,
     print_hits,
@@ -137,6 +138,17 @@ def train_codes(options: argparse.Namespace) -> int:
         library.train_codes(options.bits, seed=options.seed, device=options.device, progress=tell)
         now = library.status()
     print(f"{now.photos:,} photos have new codes of {options.bits} bits")
+    return 0
+
+
+def compare_codes(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library, create=False) as library, Stages() as tell:
+        rows = library.compare_codes(
+            options.bits, seed=options.seed, device=options.device, progress=tell
+        )
+    print_comparison(rows, as_json=options.json)
     return 0
 
 
@@ -299,6 +311,13 @@ def _add_library_commands(commands: Any) -> None:
     one.add_argument("--seed", type=int, default=0)
     _library(one)
     _device(one)
+
+    one = _command(kinds, "compare", compare_codes, "how much of exact search codes would keep")
+    one.add_argument("--bits", type=int, default=256, help="32, 64, 128, 256 (default) or 512")
+    one.add_argument("--seed", type=int, default=0)
+    _library(one)
+    _device(one)
+    _json(one, "one JSON object a method")
 
     one = _command(commands, "ui", browse, "search in the browser, on this machine only")
     _library(one)

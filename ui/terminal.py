@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from indexer.catalog import Skip
     from indexer.finder import Effort, Hit, Labelled
     from indexer.run import IndexReport
-    from retrieval.evaluation import LearnedOn, RetrievalFigures
+    from retrieval.evaluation import Comparison, LearnedOn, RetrievalFigures
 
 _SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 
@@ -187,6 +187,24 @@ class Progress:
                 dynamic_ncols=True,
             )
         self._bar.update(done - self._bar.n)
+
+
+def print_comparison(rows: Sequence[Comparison], *, as_json: bool) -> None:
+    from retrieval.scores import SHORTLISTS
+
+    lengths = [str(length) for length in SHORTLISTS]
+    if as_json:
+        for row in rows:
+            kept = dict(zip(lengths, row.recalls, strict=True))
+            print(json.dumps(asdict(row) | {"recalls": kept, "bytes_per_photo": row.bits // 8}))
+        return
+    print("recall@10: how many of the ten nearest by FC7 are among the first ... by code")
+    columns = " ".join(f"{length:>6}" for length in lengths)
+    print(f"{'method':19} bits bytes seconds  {columns}")
+    for row in rows:
+        recalls = " ".join(f"{value:6.3f}" for value in row.recalls)
+        learned = f"{row.seconds_to_learn:7.0f}" if row.seconds_to_learn else "      -"
+        print(f"{row.method:19} {row.bits:4} {row.bits // 8:5} {learned}  {recalls}")
 
 
 class Stages:

@@ -1,6 +1,6 @@
 """Binary codes: FC7 -> bits, so that Hamming distance stands in for Euclidean distance.
 
-    descriptor - mean -> directions -> linear + network of one hidden layer -> sign -> packed bits
+    descriptor - mean -> linear + network of one hidden layer -> sign -> packed bits
 
 Section 6.1 of the AlexNet paper asks for an autoencoder, as in Krizhevsky and Hinton, *Using Very
 Deep Autoencoders for Content-Based Image Retrieval* (2011). Its encoder is kept here as arrays, so
@@ -28,16 +28,14 @@ _BLOCK = 8192  # descriptors at a time
 class Coder:
     """How descriptors (n, d) become codes (n, bits / 8): the encoder, as arrays.
 
-    y = directions (x - mean); bits = signs of linear y + correction relu(hidden y + hidden_bias)
-    + bias.
+    bits = signs of linear (x - mean) + correction relu(hidden (x - mean) + hidden_bias) + bias.
     A coder without hidden neurons is linear.
     """
 
     mean: NDArray[np.float32]  # (d,)
-    directions: NDArray[np.float32]  # (k, d)
-    linear: NDArray[np.float32]  # (bits, k)
+    linear: NDArray[np.float32]  # (bits, d)
     bias: NDArray[np.float32]  # (bits,)
-    hidden: NDArray[np.float32]  # (h, k)
+    hidden: NDArray[np.float32]  # (h, d)
     hidden_bias: NDArray[np.float32]  # (h,)
     correction: NDArray[np.float32]  # (bits, h)
 
@@ -47,9 +45,9 @@ class Coder:
 
     def activations(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n, d) -> (n, bits): what the signs are taken of."""
-        y = (np.asarray(descriptors, np.float32) - self.mean) @ self.directions.T
-        hidden = np.maximum(y @ self.hidden.T + self.hidden_bias, 0)
-        return np.asarray(y @ self.linear.T + hidden @ self.correction.T + self.bias, np.float32)
+        x = np.asarray(descriptors, np.float32) - self.mean
+        hidden = np.maximum(x @ self.hidden.T + self.hidden_bias, 0)
+        return np.asarray(x @ self.linear.T + hidden @ self.correction.T + self.bias, np.float32)
 
     def encode(self, descriptors: NDArray[np.floating]) -> NDArray[np.uint8]:
         """(n, d) -> codes (n, bits / 8) uint8, the first bit highest."""

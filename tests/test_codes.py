@@ -28,10 +28,9 @@ def drawn_coder(bits: int = 16, width: int = 12, seed: int = 0) -> Coder:
 
     return Coder(
         mean=numbers(width),
-        directions=numbers(7, width),
-        linear=numbers(bits, 7),
+        linear=numbers(bits, width),
         bias=numbers(bits),
-        hidden=numbers(5, 7),
+        hidden=numbers(5, width),
         hidden_bias=numbers(5),
         correction=numbers(bits, 5),
     )
@@ -69,13 +68,12 @@ def test_codes_are_the_signs_that_a_slow_loop_finds() -> None:
     assert codes.dtype == np.uint8
     for row, code in zip(rows, codes, strict=True):
         centred = [x - m for x, m in zip(row, coder.mean, strict=True)]
-        y = [dot(direction, centred) for direction in coder.directions]
         neurons = [
-            max(0.0, dot(weights, y) + b)
+            max(0.0, dot(weights, centred) + b)
             for weights, b in zip(coder.hidden, coder.hidden_bias, strict=True)
         ]
         for at in range(16):
-            activation = dot(coder.linear[at], y) + coder.bias[at]
+            activation = dot(coder.linear[at], centred) + coder.bias[at]
             activation += dot(coder.correction[at], neurons)
             assert bool(code[at // 8] >> (7 - at % 8) & 1) == (activation > 0)
 
@@ -128,9 +126,9 @@ def test_random_hyperplanes_pass_through_the_mean_at_right_angles() -> None:
     rows = clusters()
     coder = random_hyperplanes(rows, 32, seed=5)
     assert coder.mean == pytest.approx(rows.mean(axis=0), abs=1e-6)
-    assert coder.directions @ coder.directions.T == pytest.approx(np.eye(32), abs=1e-5)
+    assert coder.linear @ coder.linear.T == pytest.approx(np.eye(32), abs=1e-5)
     other = random_hyperplanes(rows, 32, seed=6)
-    assert not np.allclose(coder.directions, other.directions)
+    assert not np.allclose(coder.linear, other.linear)
 
 
 def test_the_autoencoder_keeps_more_neighbours_than_itq_and_itq_than_chance() -> None:

@@ -21,13 +21,15 @@ from indexer.segments import SegmentStore
 from retrieval.codes import Coder, shipped_coder
 from retrieval.errors import CodesError
 from retrieval.search import read_codes, stored_rows
-from tests.conftest import draw_photo
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a coder be learned from a handful of photos."""
-    monkeypatch.setattr(indexer.coding, "LEAST", 4)
+def drawn(draw: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of 40 small pictures, enough to learn a coder from, for once."""
+    monkeypatch.setattr(indexer.coding, "LEAST", 40)
+    for seed in range(40):
+        draw(tmp_path / "drawn" / f"{seed}.png", seed, (64, 64))
+    return tmp_path / "drawn"
 
 
 def coder_of(library: Library) -> tuple[str, Coder]:
@@ -88,10 +90,8 @@ def test_a_library_made_before_there_were_codes_gets_them(library: Library, phot
     check_whole(library)
 
 
-def test_a_trained_coder_takes_the_place_of_the_old_one(
-    library: Library, photos: Path, few: None
-) -> None:
-    library.index([photos])
+def test_a_trained_coder_takes_the_place_of_the_old_one(library: Library, drawn: Path) -> None:
+    library.index([drawn])
     old, _ = coder_of(library)
     library.train_codes(32, seed=3)
     new, coder = coder_of(library)
@@ -107,21 +107,17 @@ def test_too_few_photos_teach_no_coder(library: Library, photos: Path) -> None:
     check_whole(library)
 
 
-def test_the_shortlist_is_as_long_as_the_library_needs(
-    library: Library, photos: Path, few: None
-) -> None:
-    library.index([photos])
+def test_the_shortlist_is_as_long_as_the_library_needs(library: Library, drawn: Path) -> None:
+    library.index([drawn])
     library.train_codes(32)
     settings = Catalog(library.path / "catalog.sqlite").settings()
-    assert settings["shortlist"] == "100"  # all eight are in it
+    assert settings["shortlist"] == "100"  # all forty are in it
     assert float(settings["shortlist_recall"]) == 1
-    assert settings["shortlist_rows"] == "8"
+    assert settings["shortlist_rows"] == "40"
 
 
-def test_comparing_coders_changes_nothing(library: Library, photos: Path, few: None) -> None:
-    for seed in range(40):
-        draw_photo(photos / f"{seed}.png", seed, (64, 64))
-    library.index([photos])
+def test_comparing_coders_changes_nothing(library: Library, drawn: Path) -> None:
+    library.index([drawn])
     before = coder_of(library)[0]
     rows = library.compare_codes(32)
     assert [row.method for row in rows] == [
@@ -134,7 +130,7 @@ def test_comparing_coders_changes_nothing(library: Library, photos: Path, few: N
     for row in rows:
         assert row.bits == (256 if row.method == "in use" else 32)
         assert list(row.recalls) == sorted(row.recalls)  # a longer list keeps more
-        assert row.recalls[2] == 1  # 50 of 48
+        assert row.recalls[2] == 1  # 50 of 40
     assert coder_of(library)[0] == before
     check_whole(library)
 
@@ -166,16 +162,10 @@ with open_library(Path(sys.argv[1])) as library:
 
 @pytest.mark.parametrize("when", [0, 3])
 def test_a_recode_that_is_killed_leaves_the_old_codes_whole(
-    library: Library,
-    draw: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    when: int,
+    library: Library, drawn: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
     monkeypatch.setattr(indexer.pipeline, "_BATCH", 10)
-    for seed in range(40):
-        draw(tmp_path / "drawn" / f"{seed}.png", seed, (64, 64))
-    library.index([tmp_path / "drawn"])
+    library.index([drawn])
     before = coder_of(library)[0]
     command = [sys.executable, "-c", RECODE, str(library.path), str(when)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
@@ -185,5 +175,5 @@ def test_a_recode_that_is_killed_leaves_the_old_codes_whole(
     for segment in Catalog(library.path / "catalog.sqlite").segments():
         codes = read_codes(store.codes_path(segment.name, name))
         assert np.array_equal(codes, coder.encode(stored_rows(store.path(segment.name))))
-    library.index([tmp_path / "drawn"])  # sweeps what the killed run left
+    library.index([drawn])  # sweeps what the killed run left
     check_whole(library)

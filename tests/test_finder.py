@@ -45,6 +45,7 @@ def made(
     with open_library(home / "library", extractor=extractor) as library:
         library.index([home / "photos"])
         _draw_metadata(home / "library" / "catalog.sqlite")
+        _take_codes_away(home / "library")
         yield library
 
 
@@ -68,6 +69,15 @@ def _draw_metadata(catalog: Path) -> None:
                 ),
             )
     database.close()
+
+
+def _take_codes_away(library: Path) -> None:
+    """As if it were made before there were codes."""
+    with sqlite3.connect(library / "catalog.sqlite") as database:
+        database.execute("DELETE FROM settings WHERE key LIKE 'coder%'")
+    database.close()
+    for codes in library.rglob("*.codes"):
+        codes.unlink()
 
 
 @pytest.fixture

@@ -35,13 +35,13 @@ _PATIENCE = 3  # epochs without a better answer on them
 class AutoencoderSettings:
     """How an autoencoder is trained; the defaults are those of the bundled ones."""
 
-    directions: int = 512  # principal directions that it sees
+    directions: int = 2048  # principal directions that it sees
     hidden: int = 512  # neurons of the correction, and of the decoder
-    epochs: int = 20  # at most
+    epochs: int = 16  # at most
     batch: int = 1024
     rate: float = 1e-3  # AdamW's, at its highest
-    neighbours: float = 1.0  # weight of the neighbours beside the reconstruction
-    temperature: float = 0.1  # of the neighbours, in squared Euclidean distance
+    neighbours: float = 3.0  # weight of the neighbours beside the reconstruction
+    temperature: float = 0.03  # of the neighbours, in squared Euclidean distance
 
 
 class _Autoencoder(nn.Module):
@@ -84,33 +84,35 @@ def learn_autoencoder(
 ) -> Coder:
     """Learn a coder from descriptors (n, d); one in 20 is held out, and tells when to stop.
 
-    Raises CodesError for a number of bits that is not one of 32, 64, 128, 256, 512; DeviceError.
+    Raises CodesError for a number of bits that is not one of 32, 64, 128, 256, 512, or more than
+    the descriptors can teach; DeviceError.
     """
     if bits not in BITS:
         raise CodesError(f"{bits} bits: choose one of {', '.join(map(str, BITS))}")
+    if len(descriptors) <= bits:
+        raise CodesError(f"{len(descriptors)} photos are too few to learn {bits} bits from")
     settings = settings or AutoencoderSettings()
     torch.manual_seed(seed)
     x = torch.from_numpy(np.asarray(descriptors, np.float16))
-    mean, directions = _principal(x, settings.directions, seed)
+    mean, directions = _principal(x, max(bits, settings.directions), seed)
     y = _project(x, mean, directions)
     scale = float(y.pow(2).mean().sqrt())
     y /= scale
-    rotation = _rotation(y[:, :bits], seed)  # (bits, bits)
-    linear = torch.zeros(bits, y.shape[1])
-    linear[:, : rotation.shape[1]] = rotation
-    linear /= (y[:, : rotation.shape[1]] @ rotation.T).std()
+    rotation = _rotation(y[:, :bits], seed)
+    linear = nn.functional.pad(rotation, (0, y.shape[1] - bits))
+    linear /= (y @ linear.T).std()
     held = torch.arange(len(y)) % _HELD_OUT == 0
     network = _Autoencoder(linear, settings.hidden).to(choose_device(device)[0])
     network = _fit(network, y[~held], y[held], settings, scale, progress)
-    state = {k: v.float().cpu().numpy() for k, v in network.state_dict().items()}
+    state = {k: v.float().cpu() for k, v in network.state_dict().items()}
+    from_fc7 = directions / scale
     return Coder(
         mean=mean.numpy(),
-        directions=(directions / scale).numpy(),
-        linear=state["linear.weight"],
-        bias=state["linear.bias"],
-        hidden=state["hidden.weight"],
-        hidden_bias=state["hidden.bias"],
-        correction=state["correction.weight"],
+        linear=(state["linear.weight"] @ from_fc7).numpy(),
+        bias=state["linear.bias"].numpy(),
+        hidden=(state["hidden.weight"] @ from_fc7).numpy(),
+        hidden_bias=state["hidden.bias"].numpy(),
+        correction=state["correction.weight"].numpy(),
     )
 
 
@@ -187,16 +189,14 @@ def random_hyperplanes(descriptors: NDArray[np.floating], bits: int, *, seed: in
 
 
 def _linear(mean: Tensor, directions: Tensor) -> Coder:
-    bits = len(directions)
-    nothing = np.zeros((0, bits), np.float32)
+    bits, width = directions.shape
     return Coder(
         mean=mean.numpy(),
-        directions=directions.contiguous().numpy(),
-        linear=np.eye(bits, dtype=np.float32),
+        linear=directions.contiguous().numpy(),
         bias=np.zeros(bits, np.float32),
-        hidden=nothing,
+        hidden=np.zeros((0, width), np.float32),
         hidden_bias=np.zeros(0, np.float32),
-        correction=nothing.T.copy(),
+        correction=np.zeros((bits, 0), np.float32),
     )
 
 

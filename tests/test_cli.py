@@ -202,7 +202,7 @@ def test_status_lists_every_skipped_file(library: Path, folder: Path) -> None:
         (("search", "{folder}/nowhere.jpg"), "nowhere.jpg can't be read"),
         (("search", "{folder}/empty.jpg"), "empty.jpg can't be used: empty file"),
         (("search", "{folder}/shoe-01.jpg", "-k", "0"), "ask for 1 or more"),
-        (("search", "{folder}/shoe-01.jpg", "--mode", "codes"), "fc7 codes train makes them"),
+        (("codes", "train"), "are too few to learn codes from: index 1,000 or more"),
         (("search", "{folder}/shoe-01.jpg", "--region", "0,0,2000,1"), "is not inside the photo"),
         (("search", "{folder}/shoe-01.jpg", "--since", "May"), "give 2023, 2023-05 or 2023-05-17"),
         (("search", "{folder}/shoe-01.jpg", "--box", "0,0,99,0"), "is no part of the earth"),

@@ -28,7 +28,7 @@ from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
 from retrieval.codes import shipped_coder
-from retrieval.errors import LibraryError
+from retrieval.errors import CodesError, LibraryError
 from retrieval.images import Region
 from retrieval.labels import Prediction
 
@@ -261,15 +261,26 @@ class Library:
                 )
 
     def _use_coder(self) -> None:
-        """Write codes from now on: by the library's own coder, else by the one that fc7 brings."""
+        """Write codes from now on: by the library's own coder, else by the one that fc7 brings.
+
+        It also takes the place of one that is damaged; the codes are then made anew.
+        """
         settings = self._catalog.settings()
+        if "stamp" not in settings:
+            return
+        brought = shipped_coder(settings["network"], settings["stamp"])
         if "coder" in settings:
-            self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
-            self._coders.sweep(settings["coder"])
-        elif "stamp" in settings:
-            brought = shipped_coder(settings["network"], settings["stamp"])
-            if brought is not None:
-                recode(self._catalog, self._segments, self._coders, *brought)
+            try:
+                coder = self._coders.read(settings["coder"])
+            except CodesError:
+                if brought is None:
+                    raise
+            else:
+                self._segments.use(settings["coder"], coder)
+                self._coders.sweep(settings["coder"])
+                return
+        if brought is not None:
+            recode(self._catalog, self._segments, self._coders, *brought)
 
     # --- search
 

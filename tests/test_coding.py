@@ -90,6 +90,15 @@ def test_a_library_made_before_there_were_codes_gets_them(library: Library, phot
     check_whole(library)
 
 
+def test_a_damaged_coder_is_replaced_by_the_one_that_comes_with_fc7(
+    library: Library, photos: Path
+) -> None:
+    library.index([photos])
+    CoderStore(library.path / "coders").path(coder_of(library)[0]).write_bytes(b"")
+    library.index([photos])
+    check_whole(library)
+
+
 def test_a_trained_coder_takes_the_place_of_the_old_one(library: Library, drawn: Path) -> None:
     library.index([drawn])
     old, _ = coder_of(library)

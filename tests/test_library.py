@@ -326,7 +326,7 @@ def test_small_segments_are_merged_and_answers_stay(
     for seed in range(20):
         draw(folder / f"{seed:02}.png", seed, (64, 64))
     library.index([folder])
-    segments = list((library.path / "segments").iterdir())
+    segments = list((library.path / "segments").glob("*.faiss"))
     assert len(segments) < 8
     with open_library(tmp_path / "at once", extractor=extractor) as other:
         monkeypatch.setattr(indexer.pipeline, "_BATCH", 128)
@@ -344,12 +344,12 @@ def test_rows_of_removed_photos_are_dropped_in_time(
     for seed in range(6):
         draw(folder / f"{seed}.png", seed, (64, 64))
     library.index([folder])
-    (before,) = (library.path / "segments").iterdir()
+    (before,) = (library.path / "segments").glob("*.faiss")
     size = before.stat().st_size
     for seed in range(4):
         (folder / f"{seed}.png").unlink()
     library.index([folder])
-    (after,) = (library.path / "segments").iterdir()
+    (after,) = (library.path / "segments").glob("*.faiss")
     assert after.stat().st_size < size / 2
     assert len(list((library.path / "thumbnails").rglob("*.jpg"))) == 2
     assert [hit.photo.path.name for hit in library.search(folder / "4.png")] == ["5.png"]
@@ -382,7 +382,7 @@ def test_status_tells_what_the_library_holds(library: Library, photos: Path) -> 
 
 def test_a_damaged_or_missing_segment_is_told(library: Library, photos: Path) -> None:
     library.index([photos])
-    (segment,) = (library.path / "segments").iterdir()
+    (segment,) = (library.path / "segments").glob("*.faiss")
     library.close()
     whole = segment.read_bytes()
     for rest in (whole[:40], b""):

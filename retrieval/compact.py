@@ -44,14 +44,10 @@ class Regions:
         """(r, c * sum of k squared) on averages -> (r, c * grid * grid) on pool5 itself."""
         channels = weights.shape[1] // sum(k * k for k in self.levels)
         cells = torch.eye(self.grid**2).reshape(-1, 1, self.grid, self.grid)
-        whole = torch.zeros(len(weights), channels, self.grid**2)
-        start = 0
-        for k in self.levels:
-            part = weights[:, start : start + channels * k * k].reshape(-1, channels, k * k)
-            share = Regions(self.grid, (k,)).average(cells).T  # (k * k, grid * grid)
-            whole += part @ share
-            start += channels * k * k
-        return whole.flatten(1)
+        shares = self.average(cells).T  # (sum of k squared, grid * grid)
+        levels = torch.split(weights, [channels * k * k for k in self.levels], dim=1)
+        parts = [level.reshape(len(weights), channels, -1) for level in levels]
+        return (torch.cat(parts, dim=2) @ shares).flatten(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

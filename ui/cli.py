@@ -387,9 +387,9 @@ def _add_network_commands(commands: Any) -> None:
                      help="the convolutional layers: see data/weights/README.md")  # fmt: skip
     one.add_argument("--out", type=Path, required=True, metavar="FILE",
                      help="the result, .safetensors; a run cut off goes on from there")  # fmt: skip
-    one.add_argument("--views", type=int, default=2, help="of each photo (default: 2)")
+    one.add_argument("--views", type=int, default=5, help="of each photo (default: 5)")
     one.add_argument("--most", type=int, help="photos of each folder (default: all)")
-    one.add_argument("--epochs", type=int, default=7, help="default: 7")
+    one.add_argument("--epochs", type=int, default=40, help="default: 40")
     one.add_argument("--seed", type=int, default=0)
     _device(one)
 

@@ -51,9 +51,9 @@ _HELD_OUT = 50  # one photo in so many is kept out of training, to see what was 
 
 @dataclass(frozen=True, slots=True)
 class DistillSettings:
-    """What may be chosen; the defaults made the bundled weights."""
+    """What may be chosen; the defaults made the bundled AlexNet."""
 
-    views: int = 2  # of each photo: as the user's photos are framed, then random crops
+    views: int = 5  # of each photo: as the user's photos are framed, then random crops
     most: int | None = None  # photos of each folder; None: all
     student: StudentSettings = field(default_factory=StudentSettings)
 

@@ -18,7 +18,7 @@ from indexer.catalog import Catalog, Photo
 from indexer.coding import CoderStore
 from indexer.filters import Filters
 from indexer.segments import SegmentStore
-from retrieval.codes import Coder
+from retrieval.codes import SHORTLIST, Coder
 from retrieval.errors import CodesError, ImageError, LibraryError, SearchError
 from retrieval.images import Region, frame, read_photo, read_region
 from retrieval.labels import Prediction, top_labels
@@ -33,7 +33,6 @@ Mode = Literal["auto", "exact", "codes"]
 # 200 MB: two cores compare it in 0.03 s when in memory (measured), an SSD reads it in 0.1 s. Up to
 # here an answer feels immediate, and codes would cost accuracy for nothing that a person notices.
 EXACT_ROWS = 25_000
-SHORTLIST = 400  # where the library has not measured its own
 SHORTLISTS = (100, 200, 400, 800, 1600, 3200)  # those that it tries
 _ENOUGH = 0.99  # of the ten nearest by exact distance
 _NEAREST = 10

@@ -266,21 +266,20 @@ class Library:
         It also takes the place of one that is damaged; the codes are then made anew.
         """
         settings = self._catalog.settings()
-        if "stamp" not in settings:
-            return
-        brought = shipped_coder(settings["network"], settings["stamp"])
+        damage = None
         if "coder" in settings:
             try:
-                coder = self._coders.read(settings["coder"])
-            except CodesError:
-                if brought is None:
-                    raise
-            else:
-                self._segments.use(settings["coder"], coder)
+                self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
                 self._coders.sweep(settings["coder"])
                 return
-        if brought is not None:
-            recode(self._catalog, self._segments, self._coders, *brought)
+            except CodesError as error:
+                damage = error
+        if "stamp" in settings:
+            brought = shipped_coder(settings["network"], settings["stamp"])
+            if brought is not None:
+                recode(self._catalog, self._segments, self._coders, *brought)
+            elif damage is not None:
+                raise damage
 
     # --- search
 

@@ -21,6 +21,7 @@ from retrieval.errors import CodesError
 from retrieval.shipped import shipped
 
 BITS = (32, 64, 128, 256, 512)
+SHORTLIST = 400  # photos that a search by codes re-ranks, where a library has not measured its own
 _BLOCK = 8192  # descriptors at a time
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.codes import SHORTLIST
 from retrieval.metrics import (
     average_precision,
     average_precision_within,
@@ -21,7 +22,6 @@ from retrieval.metrics import (
 )
 
 SHORTLISTS = (10, 25, 50, 100, 200, 400)  # photos
-RERANKED = 400  # the default shortlist of a search by codes
 NEAREST = 10
 _BLOCK = 256  # queries at a time: with 50,000 photos, 50 MB of distances
 
@@ -71,7 +71,7 @@ class CodeScores:
     precision_at_10: float
     recalls: tuple[float, ...]  # among the first SHORTLISTS by Hamming distance, 0..1 each
     # Re-ranked by exact distance, those of the ten that a shortlist holds are its first: so this is
-    # the recall within RERANKED.
+    # the recall within SHORTLIST.
     reranked_recall: float
 
 
@@ -145,7 +145,7 @@ def score_codes(
                 tied_average_precision(relevant, sizes, query.total),
                 tied_average_precision_within(1000, relevant, sizes),
                 tied_precision_at(10, relevant, sizes),
-                tied_recall_at(RERANKED, wanted, sizes, len(ten)),
+                tied_recall_at(SHORTLIST, wanted, sizes, len(ten)),
                 *(tied_recall_at(k, wanted, sizes, len(ten)) for k in SHORTLISTS),
             ]
         )

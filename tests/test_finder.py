@@ -16,9 +16,8 @@ import indexer.finder
 from indexer import Filters, Library, Photo, open_library
 from indexer.catalog import Catalog
 from indexer.coding import CoderStore
-from indexer.finder import SHORTLIST
 from indexer.segments import SegmentStore
-from retrieval.codes import read_coder, write_coder
+from retrieval.codes import SHORTLIST, read_coder, write_coder
 from retrieval.errors import Fc7Error, ImageError, LibraryError
 from retrieval.extractor import Extractor
 from retrieval.images import frame, read_photo

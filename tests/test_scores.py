@@ -165,7 +165,7 @@ def test_re_ranking_a_shortlist_answers_what_the_shortlist_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By search itself: the shortlist by code, ordered by descriptor, its first ten."""
-    monkeypatch.setattr(scores, "RERANKED", 30)
+    monkeypatch.setattr(scores, "SHORTLIST", 30)
     generator = np.random.default_rng(3)
     fc7 = generator.normal(size=(90, 16)).astype(np.float32)
     codes = np.packbits(fc7 > 0, axis=1)

@@ -81,7 +81,7 @@ def print_evaluation(figures: RetrievalFigures, data: Path) -> None:
 
 
 def _print_codes(figures: RetrievalFigures, learned_on: LearnedOn) -> None:
-    from retrieval.scores import RERANKED
+    from retrieval.codes import SHORTLIST
 
     print()
     if learned_on.folder is None:
@@ -91,7 +91,7 @@ def _print_codes(figures: RetrievalFigures, learned_on: LearnedOn) -> None:
         print(f"codes learned on {learned_on.photos:,} photos of {shown(learned_on.folder)}")
     print("mAP and precision by Hamming distance alone, the mean over orders of equal distance;")
     print("recall@10 of exact FC7: which share of its first ten a shortlist of 100 or 400 photos")
-    print(f"holds, and which is answered when one of {RERANKED} is re-ranked")
+    print(f"holds, and which is answered when one of {SHORTLIST} is re-ranked")
     print()
     lists = (100, 400)
     heads = "".join(f"{f'in {length}':>8}" for length in lists)

@@ -156,6 +156,10 @@ class Catalog:
     def count(self) -> int:
         return int(self._rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
 
+    def is_empty(self) -> bool:
+        """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
+        return not self._rows(sa.select(t.photos.c.id).limit(1))
+
     def photos(self, *, offset: int, limit: int) -> list[Photo]:
         """Newest taken first; those without a date last, by path."""
         query = _photo_query().order_by(

@@ -104,8 +104,9 @@ class _Opened:
     generation: str
     names: tuple[str, ...]  # of the segments
     search: Search
+    coder_name: str | None  # None: the library has no codes
+    shortlist: int
     coder: Coder | None = None  # None: the codes were not needed yet
-    shortlist: int = SHORTLIST
 
 
 class Finder:
@@ -151,13 +152,13 @@ class Finder:
         positive = [self._find(one) for one in (photo, *like)]
         negative = [self._find(one) for one in unlike]
         examples = {one.photo for one in (*positive, *negative) if one.photo is not None}
-        search = self._open().search
-        described = [self._describe(one, search, region) for one in positive]
-        away = [self._describe(one, search)[0] for one in negative]
+        now = self._open()
+        described = [self._describe(one, now.search, region) for one in positive]
+        away = [self._describe(one, now.search)[0] for one in negative]
         query = blend(
             np.concatenate([row for row, _ in described]), np.concatenate(away) if away else None
         )
-        distances, contents, effort = self._search(query, k + len(examples), mode, filters)
+        distances, contents, effort = self._search(now, query, k + len(examples), mode, filters)
         hits = self._hits(distances, contents, examples, filters.folder)
         labels = described[0][1] if len(described) == 1 else ()
         return Answer(tuple(hits[:k]), labels, effort)
@@ -201,24 +202,24 @@ class Finder:
         return described.fc7, tuple(top_labels(described.probabilities, extractor.classes)[0])
 
     def _search(
-        self, query: NDArray[np.float32], k: int, mode: Mode, filters: Filters
+        self, now: _Opened, query: NDArray[np.float32], k: int, mode: Mode, filters: Filters
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], Effort]:
         """Distances (j,) and contents (j,), j <= k, of the contents nearest to a query (1, d)."""
         filtered = filters != Filters()
         only = np.array(self._catalog.contents_passing(filters), np.int64) if filtered else None
-        search = self._open().search
-        total = search.count()
-        rows = search.count(only) if filtered else total
-        coded = "coder" in self._catalog.settings()
+        total = now.search.count()
+        rows = now.search.count(only) if filtered else total
+        coded = now.coder_name is not None
         if mode == "codes" and not coded:
             raise LibraryError(
                 f"{self._library} has no codes: fc7 codes train makes them, and --mode exact needs "
                 "none"
             )
         if mode == "exact" or (mode == "auto" and (rows <= EXACT_ROWS or not coded)):
-            distances, contents = search.exact(query, k, only)
+            distances, contents = now.search.exact(query, k, only)
             return distances[0], contents[0], Effort("exact", rows, total, 0, 0, filtered)
-        now = self._open(coded=True)
+        if now.coder is None:
+            now = self._open(coded=True)
         assert now.coder is not None, "codes are opened with their coder"
         shortlist = min(max(k, now.shortlist), rows)
         codes = now.coder.encode(query)
@@ -285,7 +286,7 @@ class Finder:
     def _check(self, k: int) -> None:
         if k < 1:
             raise LibraryError(f"{k} answers were asked for: ask for 1 or more")
-        if self._catalog.count() == 0:
+        if self._catalog.is_empty():
             raise LibraryError(f"{self._library} holds no photos yet: fc7 index FOLDER adds some")
 
     def _open(self, *, coded: bool = False) -> _Opened:
@@ -298,10 +299,10 @@ class Finder:
                 try:
                     now = self._opened
                     if now is None or now.generation != generation:
-                        now = self._open_segments(generation)
+                        now = self._open_segments(settings)
                     if coded and now.coder is None:
                         remedy = "fc7 codes train makes them anew, and --mode exact needs none"
-                        now = self._open_codes(now, settings)
+                        now = self._open_codes(now)
                 except (SearchError, CodesError) as error:
                     if generation == self._catalog.settings()["generation"]:
                         raise LibraryError(f"{error}: {remedy}") from error
@@ -310,21 +311,28 @@ class Finder:
                     self._opened = now
                     return now
 
-    def _open_segments(self, generation: str) -> _Opened:
+    def _open_segments(self, settings: Mapping[str, str]) -> _Opened:
         names = tuple(one.name for one in self._catalog.segments())
         hidden = np.array(self._catalog.hidden_contents(), dtype=np.int64)
-        files = [self._segments.path(name) for name in names]
-        return _Opened(generation, names, Search(files, hidden))
+        return _Opened(
+            generation=settings["generation"],
+            names=names,
+            search=Search([self._segments.path(name) for name in names], hidden),
+            coder_name=settings.get("coder"),
+            shortlist=int(settings.get("shortlist", SHORTLIST)),
+        )
 
-    def _open_codes(self, now: _Opened, settings: Mapping[str, str]) -> _Opened:
-        name = settings["coder"]
+    def _open_codes(self, now: _Opened) -> _Opened:
+        name = now.coder_name
+        if name is None:
+            raise CodesError("the library has no codes")
         coder = CoderStore(self._library / "coders").read(name)
         now.search.load_codes([self._segments.codes_path(one, name) for one in now.names])
         if coder.bits != now.search.bits:
             raise SearchError(
                 f"coder {name} makes {coder.bits} bits, the segments' codes have {now.search.bits}"
             )
-        return replace(now, coder=coder, shortlist=int(settings.get("shortlist", SHORTLIST)))
+        return replace(now, coder=coder)
 
 
 def unknown_photo(photo_id: int, library: Path) -> LibraryError:

@@ -145,7 +145,7 @@ class Library:
                 lambda: self._claim(model, device),
             )
             report = run.sync(folders, prune=prune, progress=progress)
-            self._measure_codes()
+            self._fit_shortlist()
             return report
 
     # --- the model
@@ -224,7 +224,7 @@ class Library:
             )
             about = {"bits": str(bits), "learned_from": str(len(descriptors)), "source": "library"}
             recode(self._catalog, self._segments, self._coders, coder, about, tell("photos"))
-            self._measure_codes(anew=True)
+            self._fit_shortlist(anew=True)
 
     def compare_codes(
         self,
@@ -246,7 +246,12 @@ class Library:
         fc7 = sample(self._catalog, self._segments, seed, most=_COMPARED)
         return compare_coders(fc7, bits, own=own, device=device, progress=progress, seed=seed)
 
-    def _measure_codes(self, *, anew: bool = False) -> None:
+    def fit_shortlist(self) -> None:
+        """Measure how long a shortlist must be here, if the library has grown much since."""
+        with self._writing():
+            self._fit_shortlist()
+
+    def _fit_shortlist(self, *, anew: bool = False) -> None:
         """Fit the shortlist to the library, each time that it has doubled since it was measured."""
         settings = self._catalog.settings()
         rows = sum(segment.rows for segment in self._catalog.segments())

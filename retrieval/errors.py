@@ -7,6 +7,7 @@ Fc7Error
 ├── SearchError       a file of descriptors or codes that is missing, damaged or doesn't fit
 ├── CodesError        a coder that is missing or damaged, or too few photos to learn one from
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
+├── BenchError        a bench that can't be run here
 ├── DistillError      distillation that can't start or go on
 └── LibraryError      a library that is missing, busy, newer, or of another model
 
@@ -49,6 +50,10 @@ class CodesError(Fc7Error):
 
 class EvaluationError(Fc7Error):
     """The ground truth can't be read, or holds nothing to measure."""
+
+
+class BenchError(Fc7Error):
+    """A bench can't be run here: too little room, or nothing to run it on."""
 
 
 class DistillError(Fc7Error):

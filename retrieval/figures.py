@@ -34,7 +34,7 @@ class Line:
 
     name: str  # the same name has the same colour in every panel
     x: tuple[float, ...]  # above 0
-    y: tuple[float, ...]  # 0..1
+    y: tuple[float, ...]  # 0..1, or above 0 where the panel's y is logarithmic
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Panel:
     y_label: str
     lines: tuple[Line, ...]
     level: tuple[str, float] | None = None  # a name and a y: a dashed line right across
+    y_logarithmic: bool = False
 
 
 def draw_codes(figures: RetrievalFigures) -> str:
@@ -74,6 +75,23 @@ def draw_codes(figures: RetrievalFigures) -> str:
     return draw_panels(panels)
 
 
+def draw_search(rows: Sequence[tuple[float, float, float, float]]) -> str:
+    """Draw how search grows: (photos, ms exactly, ms by codes, recall@10 of codes) of each size."""
+    photos, exact, codes, recall = zip(*rows, strict=True)
+    times = (Line("exact", photos, exact), Line("codes, then exact", photos, codes))
+    return draw_panels(
+        [
+            Panel("A query", "photos", "milliseconds (p50)", times, y_logarithmic=True),
+            Panel(
+                "The ten nearest",
+                "photos",
+                "recall@10",
+                (Line("codes, then exact", photos, recall),),
+            ),
+        ]
+    )
+
+
 def draw_panels(panels: Sequence[Panel]) -> str:
     """Draw one or more panels, three a row, with one legend; those of one y_label have one scale.
 
@@ -90,7 +108,8 @@ def draw_panels(panels: Sequence[Panel]) -> str:
     ]
     for index, panel in enumerate(panels):
         x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
-        ticks = _ticks([y for p in panels if p.y_label == panel.y_label for y in _heights(p)])
+        heights = [y for p in panels if p.y_label == panel.y_label for y in _heights(p)]
+        ticks = _powers(heights) if panel.y_logarithmic else _ticks(heights)
         parts.append(f'<g transform="translate({x} {y})">{_panel(panel, names, ticks)}</g>')
     parts += [_legend(names, width, height - _LEGEND_HEIGHT / 2), "</svg>\n"]
     return "\n".join(parts)
@@ -111,7 +130,9 @@ def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
         return _LEFT + inside * (0.04 + 0.92 * share)
 
     def down(y: float) -> float:
-        share = (y - ticks[0]) / (ticks[-1] - ticks[0])
+        scale = math.log if panel.y_logarithmic else float
+        low, high = scale(ticks[0]), scale(ticks[-1])
+        share = (scale(y) - low) / (high - low)
         return _PANEL_HEIGHT - _BOTTOM - share * (_PANEL_HEIGHT - _TOP - _BOTTOM)
 
     right, bottom = _PANEL_WIDTH - _RIGHT, _PANEL_HEIGHT - _BOTTOM
@@ -120,10 +141,11 @@ def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
     for tick in ticks:
         y = down(tick)
         parts.append(_stroke([(_LEFT, y), (right, y)], "#ddd"))
-        parts.append(_text(_LEFT - 8, y + 4, f"{tick:.2f}", 'text-anchor="end"'))
+        label = f"{tick:g}" if panel.y_logarithmic else f"{tick:.2f}"
+        parts.append(_text(_LEFT - 8, y + 4, label, 'text-anchor="end"'))
     for x in xs:
         parts.append(_stroke([(across(x), bottom), (across(x), bottom + 5)], "#222"))
-        parts.append(_text(across(x), bottom + 19, f"{x:g}", 'text-anchor="middle"'))
+        parts.append(_text(across(x), bottom + 19, _short(x), 'text-anchor="middle"'))
     parts.append(_stroke([(_LEFT, _TOP), (_LEFT, bottom), (right, bottom)], "#222"))
     parts.append(_text(middle, bottom + 40, panel.x_label, 'text-anchor="middle"'))
     turned = f'text-anchor="middle" transform="rotate(-90 14 {(_TOP + bottom) / 2:.1f})"'
@@ -147,6 +169,20 @@ def _ticks(heights: Sequence[float]) -> list[float]:
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)
     return [float(tick) for tick in np.arange(first, last + 1) * step]
+
+
+def _powers(heights: Sequence[float]) -> list[float]:
+    """Powers of ten that enclose the heights."""
+    first, last = math.floor(math.log10(min(heights))), math.ceil(math.log10(max(heights)))
+    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+
+
+def _short(x: float) -> str:
+    """12 -> 12, 30000 -> 30k, 1000000 -> 1M."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if x >= 10 * unit or x == unit:
+            return f"{x / unit:g}{letter}"
+    return f"{x:g}"
 
 
 def _legend(names: Sequence[str], width: float, y: float) -> str:

@@ -8,8 +8,12 @@ everything that leaves this file is the distance itself.
 
 from __future__ import annotations
 
+import os
+import struct
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -151,7 +155,8 @@ class Search:
         self._place = np.argsort(ids, kind="stable")  # where an id is among the rows of all parts
         self._ids = ids[self._place]
         self._shown = ~np.isin(self._ids, hidden)
-        self._codes: Any = None
+        self._codes: Any = None  # of the ids that may be answered, in the order of those
+        self._answerable = self._ids[self._shown], self._place[self._shown]
         self._card: Any = None
         self._guard = threading.Lock()  # an index on the card serves one thread at a time
 
@@ -182,16 +187,16 @@ class Search:
             codes = faiss.IndexBinaryFlat(8 * blocks[0].shape[1])
             # By id: at equal distance faiss takes what comes first, so the shortlist does not
             # depend on how the rows came into segments.
-            codes.add(np.concatenate(blocks)[self._place[self._shown]])
+            codes.add(np.concatenate(blocks)[self._answerable[1]])
             self._codes = codes
 
     def count(self, only: NDArray[np.int64] | None = None) -> int:
         """How many rows compete: those not hidden, of these ids (m,) if given."""
-        return int(self._competing(only).sum())
+        return len(self._answerable[0]) if only is None else int(self._competing(only).sum())
 
     def some(self, count: int, seed: int = 0) -> NDArray[np.int64]:
         """Draw at most `count` of the ids that may be answered, the same for the same seed."""
-        shown = self._ids[self._shown]
+        shown = self._answerable[0]
         rng = np.random.default_rng(seed)
         return np.sort(rng.choice(shown, min(count, len(shown)), replace=False))
 
@@ -212,9 +217,10 @@ class Search:
                     self._card = self._copy_to_card()
                 return _nearest([self._card.search(queries, k)], len(queries), k)
         found = []
-        for part, options in self._selected(self._competing(only)):
-            squared, rows = part.flat.search(queries, k, **options)
-            found.append((squared, np.where(rows < 0, -1, part.ids[rows])))
+        with _threads_for(len(queries)):
+            for part, options in self._selected(self._competing(only)):
+                squared, rows = part.flat.search(queries, k, **options)
+                found.append((squared, np.where(rows < 0, -1, part.ids[rows])))
         return _nearest(found, len(queries), k)
 
     def by_codes(
@@ -230,8 +236,9 @@ class Search:
         codes: (n, bits / 8), those of the queries; equal Hamming distances by id. Raises
         SearchError if they have another length than the codes loaded.
         """
-        competing = self._competing(only)[self._shown]
-        most = min(max(k, shortlist), int(competing.sum()))
+        ids, places = self._answerable
+        competing = None if only is None else self._competing(only)[self._shown]
+        most = min(max(k, shortlist), len(ids) if competing is None else int(competing.sum()))
         if most == 0:
             return _nearest([], len(queries), k)
         if 8 * codes.shape[1] != self.bits:
@@ -239,14 +246,15 @@ class Search:
                 f"the photo's code has {8 * codes.shape[1]} bits, the codes of the segments "
                 f"{self.bits}"
             )
-        options = {} if competing.all() else _selecting(competing)
-        _, listed = self._codes.search(np.ascontiguousarray(codes), most, **options)
-        ids, places = self._ids[self._shown], self._place[self._shown]
+        options = {} if competing is None else _selecting(competing)
         found = []
-        for query, near in zip(np.asarray(queries, np.float32), listed, strict=True):
-            index = _empty(queries.shape[1])  # the same arithmetic as `exact`
-            index.add_sa_codes(self._rows(places[near]).view(np.uint8), ids[near])
-            found.append(index.search(query[np.newaxis], k))
+        with _threads_for(len(queries)):
+            _, listed = self._codes.search(np.ascontiguousarray(codes), most, **options)
+        with _threads_for(1):
+            for query, near in zip(np.asarray(queries, np.float32), listed, strict=True):
+                index = _empty(queries.shape[1])  # the same arithmetic as `exact`
+                index.add_sa_codes(self._rows(places[near]).view(np.uint8), ids[near])
+                found.append(index.search(query[np.newaxis], k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return _nearest([(squared, nearest)], len(queries), k)
 
@@ -286,10 +294,15 @@ class Search:
         """The rows (n, d) at these places (n,) among those of all parts."""
         rows = np.empty((len(places), self._parts[0].fp16.shape[1]), np.float16)
         owner = np.searchsorted(self._ends, places, side="right")
-        for at in np.unique(owner):
-            part = self._parts[at]
-            here = owner == at
-            rows[here] = part.fp16[places[here] - (self._ends[at] - len(part.ids))]
+        inside = [
+            (part, here, places[here] - (end - len(part.ids)))
+            for at, (part, end) in enumerate(zip(self._parts, self._ends, strict=True))
+            if (here := owner == at).any()
+        ]
+        for part, _, wanted in inside:
+            part.expect(wanted)
+        for part, here, wanted in inside:
+            rows[here] = part.read(wanted)
         return rows
 
     def _copy_to_card(self) -> Any:
@@ -298,7 +311,7 @@ class Search:
         config.useFloat16 = True
         self._resources = faiss.StandardGpuResources()  # must outlive the index
         index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources, width, config))
-        shown = self._ids[self._shown]
+        shown = self._answerable[0]
         for part in self._parts:
             visible = np.isin(part.ids, shown)
             for start in range(0, len(part.ids), 65536):
@@ -310,18 +323,50 @@ class Search:
 
 
 class _Rows:
-    """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16."""
+    """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16.
+
+    Scattered rows are read from the file instead: a page that is touched in a mapping maps its
+    neighbours too, which costs time, and counts as this process's memory.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # owns what follows
-        except RuntimeError as error:
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except (RuntimeError, OSError) as error:
             raise SearchError(f"{path} is missing or damaged") from error
+        weakref.finalize(self, os.close, self._file)
         self.ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         self.flat = faiss.downcast_index(self._index.index)
         stored = self.flat.codes
         bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
         self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
+        # faiss ends the file with the rows, the number of ids (8 bytes) and the ids.
+        self._start = os.fstat(self._file).st_size - 8 - self.ids.nbytes - bytes_.nbytes
+        if os.pread(self._file, 8, self._start - 8) != struct.pack("<Q", bytes_.nbytes):
+            raise SearchError(f"{path} is not laid out as this version of faiss does it")
+
+    def expect(self, rows: NDArray[np.int64]) -> None:
+        """Have the system fetch rows (m,) from the disk side by side, not each when it is read."""
+        if hasattr(os, "posix_fadvise"):
+            for offset in self._offsets(rows):
+                os.posix_fadvise(self._file, offset, self._width, os.POSIX_FADV_WILLNEED)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Rows (m,) of the file: (m, d)."""
+        found = np.empty((len(rows), self.fp16.shape[1]), np.float16)
+        for row, offset in zip(found, self._offsets(rows), strict=True):
+            os.preadv(self._file, [row.data], offset)
+        return found
+
+    @property
+    def _width(self) -> int:
+        """Bytes of a row."""
+        return int(self.fp16.strides[0])
+
+    def _offsets(self, rows: NDArray[np.int64]) -> list[int]:
+        offsets: list[int] = (self._start + self._width * rows.astype(np.int64)).tolist()
+        return offsets
 
 
 class _Owned:
@@ -346,6 +391,17 @@ def _nearest(
     ids = np.take_along_axis(ids, order, axis=1)
     full = int(np.isfinite(squared[0]).sum())  # the same for each query: as many rows compete
     return np.sqrt(np.maximum(squared[:, :full], 0)), ids[:, :full]
+
+
+@contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """faiss gives each query to one thread; threads without one would only spin, and cost time."""
+    most = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(most, queries))  # of this Python thread only
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(most)
 
 
 def _selecting(rows: NDArray[np.bool_]) -> dict[str, Any]:

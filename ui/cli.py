@@ -11,14 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.errors import EvaluationError, Fc7Error
+from retrieval.errors import Fc7Error
+from ui.arguments import add_device, add_json, add_library, add_model, command, numbers
+from ui.measuring import add_measuring_commands
 from ui.terminal import (
     Progress,
     Stages,
     percent,
     print_comparison,
     print_effort,
-    print_evaluation,
     print_hits,
     print_labelled,
     print_report,
@@ -27,8 +28,6 @@ from ui.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from retrieval.labels import Prediction
 
 
@@ -212,37 +211,6 @@ def _print_labels(photo: Path, top: list[Prediction], options: argparse.Namespac
         print(f"  {one.probability:6.1%}  {one.label}")
 
 
-def evaluate_retrieval(options: argparse.Namespace) -> int:
-    from retrieval.evaluation import evaluate_retrieval as evaluate
-    from retrieval.extractor import Extractor
-    from retrieval.figures import draw_codes
-    from retrieval.ground_truth import LAYOUTS
-
-    if options.plot and not options.bits:
-        raise EvaluationError("a figure shows codes: say how long with --bits, as --bits 64,128")
-    with Progress("bytes") as progress:
-        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
-    with Stages() as tell:
-        figures = evaluate(
-            options.data,
-            options.labels if options.labels in LAYOUTS else Path(options.labels),
-            extractor,
-            tell,
-            bits=options.bits,
-            learn_from=options.learn_from,
-        )
-    if options.json:
-        print(json.dumps(figures.summary()))
-    else:
-        print_evaluation(figures, options.data)
-    if options.plot:
-        try:
-            options.plot.write_text(draw_codes(figures), encoding="utf-8")
-        except OSError as error:
-            raise EvaluationError(f"{options.plot} can't be written: {error.strerror}") from error
-    return 0
-
-
 def distill(options: argparse.Namespace) -> int:
     from retrieval.training.distill import DistillSettings
     from retrieval.training.distill import distill as run
@@ -282,61 +250,62 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_library_commands(commands)
     _add_network_commands(commands)
+    add_measuring_commands(commands)
     return parser
 
 
 def _add_library_commands(commands: Any) -> None:
-    one = _command(commands, "index", index, "index photo folders: only what is new or changed")
+    one = command(commands, "index", index, "index photo folders: only what is new or changed")
     one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
-    _library(one)
+    add_library(one)
     one.add_argument("--network", help="of a new library: alexnet (default), vgg16, ...")
     one.add_argument("--weights", metavar="NAME|FILE",
                      help="of a new library: bundled (default), imagenet, or a file")  # fmt: skip
-    _device(one)
+    add_device(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
-    _json(one, "the summary as one JSON object")
+    add_json(one, "the summary as one JSON object")
 
     _add_search(commands)
 
-    one = _command(commands, "status", status, "what the library holds")
-    _library(one)
-    _json(one, "as one JSON object")
+    one = command(commands, "status", status, "what the library holds")
+    add_library(one)
+    add_json(one, "as one JSON object")
 
     codes = commands.add_parser("codes", help="binary codes, for fast search in large libraries")
     kinds = codes.add_subparsers(required=True, metavar="WHAT")
-    one = _command(kinds, "train", train_codes, "learn codes from this library's photos")
+    one = command(kinds, "train", train_codes, "learn codes from this library's photos")
     one.add_argument("--bits", type=int, default=256, help="32, 64, 128, 256 (default) or 512")
     one.add_argument("--seed", type=int, default=0)
-    _library(one)
-    _device(one)
+    add_library(one)
+    add_device(one)
 
-    one = _command(kinds, "compare", compare_codes, "how much of exact search codes would keep")
+    one = command(kinds, "compare", compare_codes, "how much of exact search codes would keep")
     one.add_argument("--bits", type=int, default=256, help="32, 64, 128, 256 (default) or 512")
     one.add_argument("--seed", type=int, default=0)
-    _library(one)
-    _device(one)
-    _json(one, "one JSON object a method")
+    add_library(one)
+    add_device(one)
+    add_json(one, "one JSON object a method")
 
-    one = _command(commands, "ui", browse, "search in the browser, on this machine only")
-    _library(one)
+    one = command(commands, "ui", browse, "search in the browser, on this machine only")
+    add_library(one)
     one.add_argument("--port", type=int, help="default: 8501, or the next that is free")
     one.add_argument("--no-browser", action="store_true", help="don't open the browser")
 
 
 def _add_search(commands: Any) -> None:
-    one = _command(commands, "search", search, "the photos that look like this one")
+    one = command(commands, "search", search, "the photos that look like this one")
     one.set_defaults(refuse=one.error)
     one.add_argument("photos", nargs="*", type=Path, metavar="PHOTO",
                      help="several are asked with at once: by the mean of them")  # fmt: skip
     one.add_argument("-k", type=int, default=10, help="how many answers (default: 10)")
-    _library(one)
-    _json(one, "one JSON object an answer")
+    add_library(one)
+    add_json(one, "one JSON object an answer")
     one.add_argument("--html", type=Path, metavar="FILE", help="write one page with thumbnails too")
     one.add_argument("--not", type=Path, nargs="+", default=[], dest="unlike", metavar="PHOTO",
                      help="and that look less like these")  # fmt: skip
-    one.add_argument("--region", type=_numbers, metavar="X,Y,W,H",
+    one.add_argument("--region", type=numbers, metavar="X,Y,W,H",
                      help="the part of the photo to ask with, from its upper left corner: pixels, "
                      "or shares of its sides if none is above 1")  # fmt: skip
     one.add_argument("--label", metavar="WORD",
@@ -353,32 +322,21 @@ def _add_search(commands: Any) -> None:
     only.add_argument("--camera", metavar="TEXT", help="were taken by a camera of such a name")
     only.add_argument("--with-label", metavar="TEXT",
                       help="have such a word among their five likeliest classes")  # fmt: skip
-    only.add_argument("--box", type=_numbers, metavar="S,W,N,E",
+    only.add_argument("--box", type=numbers, metavar="S,W,N,E",
                       help="were taken between these degrees; as --box=S,W,N,E if S is below 0"
                       )  # fmt: skip
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    """Four numbers with commas between."""
-    try:
-        x, y, z, w = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not four numbers with commas between"
-        ) from None
-    return x, y, z, w
-
-
 def _add_network_commands(commands: Any) -> None:
-    one = _command(commands, "networks", networks, "every network and its weights")
-    _json(one, "one JSON object a line")
+    one = command(commands, "networks", networks, "every network and its weights")
+    add_json(one, "one JSON object a line")
 
-    one = _command(commands, "labels", labels, "the five likeliest ImageNet classes of photos")
+    one = command(commands, "labels", labels, "the five likeliest ImageNet classes of photos")
     one.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
-    _model(one)
-    _json(one, "one JSON object a photo")
+    add_model(one)
+    add_json(one, "one JSON object a photo")
 
-    one = _command(
+    one = command(
         commands, "distill", distill, "learn fc6, fc7 and fc8 from unlabelled photos, by a teacher"
     )
     one.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -391,70 +349,7 @@ def _add_network_commands(commands: Any) -> None:
     one.add_argument("--most", type=int, help="photos of each folder (default: all)")
     one.add_argument("--epochs", type=int, default=40, help="default: 40")
     one.add_argument("--seed", type=int, default=0)
-    _device(one)
-
-    one = commands.add_parser("evaluate", help="measure on labelled photos")
-    kinds = one.add_subparsers(required=True, metavar="WHAT")
-    one = _command(kinds, "retrieval", evaluate_retrieval, "how well search finds what belongs")
-    one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
-    one.add_argument("--labels", default="folder", metavar="LABELS",
-                     help="folder: the names of folders; ukbench, holidays, corel: numbered "
-                          "as published; FILE.csv with path,label; a folder of *_query.txt: "
-                          "Oxford5k, Paris6k")  # fmt: skip
-    one.add_argument("--bits", type=_lengths, default=(), metavar="64,128,...",
-                     help="measure codes of these lengths too (32 to 512)")  # fmt: skip
-    one.add_argument("--learn-from", type=Path, metavar="FOLDER",
-                     help="photos to learn codes from (default: those evaluated, which "
-                          "flatters the codes)")  # fmt: skip
-    one.add_argument("--plot", type=_svg, metavar="FILE.svg", help="draw what codes do")
-    _model(one)
-    _json(one, "as one JSON object")
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=what, description=what[0].upper() + what[1:] + "."
-    )
-    command.set_defaults(run=run)
-    return command
-
-
-def _library(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--library", type=Path, metavar="DIR",
-                         help="default: $FC7_LIBRARY, else in your data folder")  # fmt: skip
-
-
-def _model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--network", default="alexnet", help="alexnet (default), vgg16, ...")
-    command.add_argument("--weights", default="bundled", metavar="NAME|FILE",
-                         help="bundled (default), imagenet, or a file")  # fmt: skip
-    _device(command)
-
-
-def _device(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not numbers like 64,128") from None
-
-
-def _svg(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() != ".svg":
-        raise argparse.ArgumentTypeError(f"{text} is not a name like figure.svg")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder {path.parent}")
-    return path
-
-
-def _json(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("--json", action="store_true", help=what)
+    add_device(one)
 
 
 if __name__ == "__main__":

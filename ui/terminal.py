@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.bench.search import SearchRow
     from indexer.catalog import Skip
     from indexer.finder import Effort, Hit, Labelled
     from indexer.run import IndexReport
@@ -106,6 +107,26 @@ def _print_codes(figures: RetrievalFigures, learned_on: LearnedOn) -> None:
             f"        {row['precision@10']:.4f}{within}     {row['rerank_recall@10']:.4f}"
             f"  {row['seconds_to_learn']:8.1f} s  {row['bytes_per_photo']:5}"
         )
+
+
+def print_bench_search_head(photos: int, network: str, folder: Path) -> None:
+    print(f"libraries of up to {photos:,} descriptors, drawn from {network}'s of {shown(folder)}")
+    print("a query in the middle of 50 (p50), ten answers; cold: descriptors read from the disk;")
+    print("memory: the peak of a process that asks by codes, pages of mapped files included")
+    print()
+    print(
+        f"{'photos':>10}  {'exact ms':>8}  {'codes ms':>8}  {'faster':>6}  {'cold ms':>7}"
+        f"  recall@10  shortlist  {'opening ms':>10}  memory MB"
+    )
+
+
+def print_bench_search_row(row: SearchRow) -> None:
+    print(
+        f"{row.photos:10,}  {row.exact_ms:8.1f}  {row.codes_ms:8.2f}  "
+        f"{row.exact_ms / row.codes_ms:5.1f}x  {row.codes_cold_ms:7.1f}  {row.recall_at_10:9.4f}"
+        f"  {row.shortlist:9,}  {row.opening_ms:10,.0f}  {row.codes_bytes / 1e6:9,.0f}",
+        flush=True,
+    )
 
 
 def print_labelled(found: Sequence[Labelled], *, as_json: bool) -> None:

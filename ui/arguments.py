@@ -1,0 +1,68 @@
+"""What the arguments of several commands have in common, and how their texts become values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
+) -> argparse.ArgumentParser:
+    """Add a command that calls `run` with its options. what: a line of help, small first letter."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + "."
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_library(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--library", type=Path, metavar="DIR",
+                         help="default: $FC7_LIBRARY, else in your data folder")  # fmt: skip
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", default="alexnet", help="alexnet (default), vgg16, ...")
+    parser.add_argument("--weights", default="bundled", metavar="NAME|FILE",
+                         help="bundled (default), imagenet, or a file")  # fmt: skip
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not numbers like 64,128") from None
+
+
+def svg(text: str) -> Path:
+    """A file's name that ends in .svg, in a folder that is there."""
+    path = Path(text)
+    if path.suffix.lower() != ".svg":
+        raise argparse.ArgumentTypeError(f"{text} is not a name like figure.svg")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {path.parent}")
+    return path
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Four numbers with commas between."""
+    try:
+        x, y, z, w = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not four numbers with commas between"
+        ) from None
+    return x, y, z, w

@@ -1,0 +1,113 @@
+"""The commands that measure: how well fc7 finds, and how fast it is on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import BenchError, EvaluationError
+from ui.arguments import add_json, add_model, command, lengths, svg
+from ui.terminal import (
+    Progress,
+    Stages,
+    print_bench_search_head,
+    print_bench_search_row,
+    print_evaluation,
+)
+
+
+def add_measuring_commands(commands: Any) -> None:
+    """`fc7 evaluate WHAT` and `fc7 bench WHAT`."""
+    one = commands.add_parser("evaluate", help="measure on labelled photos")
+    kinds = one.add_subparsers(required=True, metavar="WHAT")
+    one = command(kinds, "retrieval", evaluate_retrieval, "how well search finds what belongs")
+    one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    one.add_argument("--labels", default="folder", metavar="LABELS",
+                     help="folder: the names of folders; ukbench, holidays, corel: numbered "
+                          "as published; FILE.csv with path,label; a folder of *_query.txt: "
+                          "Oxford5k, Paris6k")  # fmt: skip
+    one.add_argument("--bits", type=lengths, default=(), metavar="64,128,...",
+                     help="measure codes of these lengths too (32 to 512)")  # fmt: skip
+    one.add_argument("--learn-from", type=Path, metavar="FOLDER",
+                     help="photos to learn codes from (default: those evaluated, which "
+                          "flatters the codes)")  # fmt: skip
+    one.add_argument("--plot", type=svg, metavar="FILE.svg", help="draw what codes do")
+    add_model(one)
+    add_json(one, "as one JSON object")
+
+    bench = commands.add_parser("bench", help="measure speed on this machine")
+    kinds = bench.add_subparsers(required=True, metavar="WHAT")
+    one = command(kinds, "search", bench_search, "how search grows with the number of photos")
+    one.add_argument("--photos", type=int, default=100_000,
+                     help="of the largest library (default: 100,000; 9 KB of temporary files "
+                          "each)")  # fmt: skip
+    one.add_argument("--data", type=Path, metavar="FOLDER",
+                     help="photos whose descriptors are mixed into so many (default: the sample "
+                          "gallery)")  # fmt: skip
+    one.add_argument("--plot", type=svg, metavar="FILE.svg", help="draw how it grows")
+    add_model(one)
+    add_json(one, "as one JSON object")
+
+
+def evaluate_retrieval(options: argparse.Namespace) -> int:
+    from retrieval.evaluation import evaluate_retrieval as evaluate
+    from retrieval.extractor import Extractor
+    from retrieval.figures import draw_codes
+    from retrieval.ground_truth import LAYOUTS
+
+    if options.plot and not options.bits:
+        raise EvaluationError("a figure shows codes: say how long with --bits, as --bits 64,128")
+    with Progress("bytes") as progress:
+        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
+    with Stages() as tell:
+        figures = evaluate(
+            options.data,
+            options.labels if options.labels in LAYOUTS else Path(options.labels),
+            extractor,
+            tell,
+            bits=options.bits,
+            learn_from=options.learn_from,
+        )
+    if options.json:
+        print(json.dumps(figures.summary()))
+    else:
+        print_evaluation(figures, options.data)
+    if options.plot:
+        _write(options.plot, draw_codes(figures))
+    return 0
+
+
+def bench_search(options: argparse.Namespace) -> int:
+    from indexer.bench.search import bench_search as bench
+    from retrieval.extractor import Extractor
+    from retrieval.figures import draw_search
+    from retrieval.shipped import shipped
+
+    folder = options.data or shipped("gallery")
+    if folder is None:
+        raise BenchError("the sample gallery is not here: name a folder of photos with --data")
+    with Progress("bytes") as progress:
+        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
+    rows = []
+    if not options.json:
+        print_bench_search_head(options.photos, extractor.network, folder)
+    with Stages() as tell:
+        for row in bench(options.photos, folder, extractor, tell):
+            rows.append(row)
+            if not options.json:
+                print_bench_search_row(row)
+    if options.json:
+        print(json.dumps({"rows": [row.summary() for row in rows]}))
+    if options.plot:
+        points = [(r.photos, r.exact_ms, r.codes_ms, r.recall_at_10) for r in rows]
+        _write(options.plot, draw_search(points))
+    return 0
+
+
+def _write(plot: Path, text: str) -> None:
+    try:
+        plot.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"{plot} can't be written: {error.strerror}") from error

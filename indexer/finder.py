@@ -33,7 +33,7 @@ Mode = Literal["auto", "exact", "codes"]
 # 200 MB: two cores compare it in 0.03 s when in memory (measured), an SSD reads it in 0.1 s. Up to
 # here an answer feels immediate, and codes would cost accuracy for nothing that a person notices.
 EXACT_ROWS = 25_000
-SHORTLISTS = (100, 200, 400, 800, 1600, 3200)  # those that it tries
+SHORTLISTS = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200)  # those that it tries
 _ENOUGH = 0.99  # of the ten nearest by exact distance
 _NEAREST = 10
 _QUERIES = 50
@@ -94,7 +94,7 @@ class _Example:
 
     photo: int | None
     content: int | None
-    source: Path | bytes
+    source: Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Finder:
         filters: Filters,
     ) -> Answer:
         """Do what `Library.answer` says."""
-        self._check(k)
+        _check(k)
         if mode not in ("auto", "exact", "codes"):
             raise LibraryError(f"{mode!r} is no way to search: auto, exact or codes")
         if region is not None and like:
@@ -153,6 +153,8 @@ class Finder:
         negative = [self._find(one) for one in unlike]
         examples = {one.photo for one in (*positive, *negative) if one.photo is not None}
         now = self._open()
+        if now.search.count() == 0:
+            raise _empty(self._library)
         described = [self._describe(one, now.search, region) for one in positive]
         away = [self._describe(one, now.search)[0] for one in negative]
         query = blend(
@@ -165,10 +167,10 @@ class Finder:
 
     def _find(self, photo: Query) -> _Example:
         if isinstance(photo, int):
-            known = self._catalog.photo(photo)
-            if known is None:
+            content = self._catalog.content_of(photo)
+            if content is None:
                 raise unknown_photo(photo, self._library)
-            return _Example(known.id, self._catalog.content_of(known.id), known.path)
+            return _Example(photo, content, photo)
         if isinstance(photo, bytes):
             hash_ = hashlib.sha256(photo).hexdigest()
             return _Example(None, self._catalog.content_with(hash_), photo)
@@ -191,6 +193,8 @@ class Finder:
             stored = self._catalog.labels(example.content)
             return search.descriptors([example.content]), tuple(Prediction(*row) for row in stored)
         source = example.source
+        if isinstance(source, int):
+            source = self._path_of(source)
         try:
             pixels = read_photo(source)[0] if region is None else read_region(source, region)
         except ImageError as error:
@@ -200,6 +204,12 @@ class Finder:
             extractor = self._load_extractor()
         described = extractor.describe(frame(pixels, extractor.framing)[np.newaxis])
         return described.fc7, tuple(top_labels(described.probabilities, extractor.classes)[0])
+
+    def _path_of(self, photo_id: int) -> Path:
+        photo = self._catalog.photo(photo_id)
+        if photo is None:
+            raise unknown_photo(photo_id, self._library)
+        return photo.path
 
     def _search(
         self, now: _Opened, query: NDArray[np.float32], k: int, mode: Mode, filters: Filters
@@ -222,8 +232,8 @@ class Finder:
             now = self._open(coded=True)
         assert now.coder is not None, "codes are opened with their coder"
         shortlist = min(max(k, now.shortlist), rows)
-        codes = now.coder.encode(query)
-        distances, contents = now.search.by_codes(query, codes, k, shortlist, only)
+        activations = now.coder.activations(query)
+        distances, contents = now.search.by_codes(query, activations, k, shortlist, only)
         effort = Effort("codes", rows, total, shortlist, now.coder.bits, filtered)
         return distances[0], contents[0], effort
 
@@ -248,10 +258,12 @@ class Finder:
 
     def labelled(self, word: str, k: int, filters: Filters) -> list[Labelled]:
         """Do what `Library.labelled` says."""
-        self._check(k)
+        _check(k)
         known = self._catalog.known_labels()
         same = [label for label in known if label.casefold() == word.casefold()]
         holding = [label for label in known if word.casefold() in label.casefold()]
+        if self._catalog.is_empty():
+            raise _empty(self._library)
         if not holding or not word.strip():
             near = _nearest_labels(word, known)
             hint = f"the nearest labels: {', '.join(near)}" if near else "nor nearly so"
@@ -271,10 +283,10 @@ class Finder:
         search = now.search
         asked = search.some(_QUERIES)
         queries = search.descriptors(asked.tolist())
-        codes = now.coder.encode(queries)
+        activations = now.coder.activations(queries)
         _, wanted = search.exact(queries, _NEAREST + 1)  # a photo is its own nearest
         for length in SHORTLISTS:
-            _, found = search.by_codes(queries, codes, _NEAREST + 1, length)
+            _, found = search.by_codes(queries, activations, _NEAREST + 1, length)
             kept = sum(np.isin(w, f).sum() for w, f in zip(wanted, found, strict=True))
             recall = (int(kept) - len(asked)) / max(1, wanted.size - len(asked))
             if recall >= _ENOUGH:
@@ -283,18 +295,12 @@ class Finder:
 
     # --- the open segments
 
-    def _check(self, k: int) -> None:
-        if k < 1:
-            raise LibraryError(f"{k} answers were asked for: ask for 1 or more")
-        if self._catalog.is_empty():
-            raise LibraryError(f"{self._library} holds no photos yet: fc7 index FOLDER adds some")
-
     def _open(self, *, coded: bool = False) -> _Opened:
         """The segments, opened anew when the catalogue has changed; coded: with their codes."""
         with self._guard:
             while True:
                 settings = self._catalog.settings()
-                generation = settings["generation"]
+                generation = settings.get("generation", "")
                 remedy = "delete the library and index again"
                 try:
                     now = self._opened
@@ -304,7 +310,7 @@ class Finder:
                         remedy = "fc7 codes train makes them anew, and --mode exact needs none"
                         now = self._open_codes(now)
                 except (SearchError, CodesError) as error:
-                    if generation == self._catalog.settings()["generation"]:
+                    if generation == self._catalog.settings().get("generation", ""):
                         raise LibraryError(f"{error}: {remedy}") from error
                     # else a run replaced the files under our hands: look again
                 else:
@@ -315,7 +321,7 @@ class Finder:
         names = tuple(one.name for one in self._catalog.segments())
         hidden = np.array(self._catalog.hidden_contents(), dtype=np.int64)
         return _Opened(
-            generation=settings["generation"],
+            generation=settings.get("generation", ""),
             names=names,
             search=Search([self._segments.path(name) for name in names], hidden),
             coder_name=settings.get("coder"),
@@ -333,6 +339,15 @@ class Finder:
                 f"coder {name} makes {coder.bits} bits, the segments' codes have {now.search.bits}"
             )
         return replace(now, coder=coder)
+
+
+def _check(k: int) -> None:
+    if k < 1:
+        raise LibraryError(f"{k} answers were asked for: ask for 1 or more")
+
+
+def _empty(library: Path) -> LibraryError:
+    return LibraryError(f"{library} holds no photos yet: fc7 index FOLDER adds some")
 
 
 def unknown_photo(photo_id: int, library: Path) -> LibraryError:

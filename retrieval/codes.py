@@ -22,6 +22,7 @@ from retrieval.shipped import shipped
 
 BITS = (32, 64, 128, 256, 512)
 SHORTLIST = 400  # photos that a search by codes re-ranks, where a library has not measured its own
+WIDER = 4  # times as many photos does a search by codes take by Hamming distance at first
 _BLOCK = 8192  # descriptors at a time
 
 
@@ -57,6 +58,21 @@ class Coder:
             rows = slice(start, start + _BLOCK)
             codes[rows] = np.packbits(self.activations(descriptors[rows]) > 0, axis=1)
         return codes
+
+
+def shorten(
+    codes: NDArray[np.uint8], activations: NDArray[np.float32], most: int
+) -> NDArray[np.int64]:
+    """Choose the codes nearest to a query of which more is known than its signs: which (most,).
+
+    codes: (n, bits / 8). activations: (bits,), the query's. The nearest is the one whose signs have
+    the greatest inner product with them; equal ones go by their order. Gordo et al., *Asymmetric
+    Distances for Binary Embeddings* (2014): half as many photos then hold the same neighbours.
+    """
+    if len(codes) <= most:
+        return np.arange(len(codes))
+    alike = np.unpackbits(codes, axis=1).astype(np.float32) @ activations
+    return np.argsort(-alike, kind="stable")[:most]
 
 
 def write_coder(path: Path, coder: Coder, about: dict[str, str]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -21,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.codes import WIDER, shorten
 from retrieval.errors import DeviceError, SearchError
+from retrieval.scattered import RowFile, read_scattered
 
 # Of counter-examples beside examples in a query. Rocchio's relevance feedback (1971) takes the mean
 # of the ones less the mean of the others; that the others should weigh less is Salton and Buckley's
@@ -137,7 +138,8 @@ class Search:
     """The nearest descriptors of a set of segments.
 
     exact      Euclidean distance to every row
-    by codes   Hamming distance to every code -> shortlist -> Euclidean distance to its rows
+    by codes   Hamming distance to every code -> the nearest, by the query's activations
+               -> shortlist -> Euclidean distance to its rows
 
     Where a CUDA card and the GPU build of faiss are there, exact search keeps the rows on the card
     in fp16; that is asked of the card (`get_num_gpus`), since the GPU build imports without one.
@@ -156,6 +158,7 @@ class Search:
         self._ids = ids[self._place]
         self._shown = ~np.isin(self._ids, hidden)
         self._codes: Any = None  # of the ids that may be answered, in the order of those
+        self._stored_codes: NDArray[np.uint8]  # the same, (n, bits / 8)
         self._answerable = self._ids[self._shown], self._place[self._shown]
         self._card: Any = None
         self._guard = threading.Lock()  # an index on the card serves one thread at a time
@@ -188,7 +191,10 @@ class Search:
             # By id: at equal distance faiss takes what comes first, so the shortlist does not
             # depend on how the rows came into segments.
             codes.add(np.concatenate(blocks)[self._answerable[1]])
+            codes.use_heap = False  # counts instead: quicker for hundreds of neighbours
             self._codes = codes
+            memory = faiss.rev_swig_ptr(codes.xb.data(), codes.xb.size())
+            self._stored_codes = np.asarray(_Owned(memory, codes)).reshape(codes.ntotal, -1)
 
     def count(self, only: NDArray[np.int64] | None = None) -> int:
         """How many rows compete: those not hidden, of these ids (m,) if given."""
@@ -226,34 +232,41 @@ class Search:
     def by_codes(
         self,
         queries: NDArray[np.float32],
-        codes: NDArray[np.uint8],
+        activations: NDArray[np.float32],
         k: int,
         shortlist: int,
         only: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As `exact`, but among the `shortlist` rows (k at least) whose codes are nearest.
 
-        codes: (n, bits / 8), those of the queries; equal Hamming distances by id. Raises
-        SearchError if they have another length than the codes loaded.
+        activations: (n, bits) float32, those of the queries; their signs are the codes. `shorten`
+        says which codes are nearest; equal Hamming distances go by id. Raises SearchError if the
+        codes loaded have another length.
         """
         ids, places = self._answerable
         competing = None if only is None else self._competing(only)[self._shown]
-        most = min(max(k, shortlist), len(ids) if competing is None else int(competing.sum()))
-        if most == 0:
+        rows = len(ids) if competing is None else int(competing.sum())
+        if rows == 0:
             return _nearest([], len(queries), k)
-        if 8 * codes.shape[1] != self.bits:
+        if activations.shape[1] != self.bits:
             raise SearchError(
-                f"the photo's code has {8 * codes.shape[1]} bits, the codes of the segments "
+                f"the photo's code has {activations.shape[1]} bits, the codes of the segments "
                 f"{self.bits}"
             )
         options = {} if competing is None else _selecting(competing)
-        found = []
+        shortlist = max(k, shortlist)
         with _threads_for(len(queries)):
-            _, listed = self._codes.search(np.ascontiguousarray(codes), most, **options)
-        with _threads_for(1):
-            for query, near in zip(np.asarray(queries, np.float32), listed, strict=True):
-                index = _empty(queries.shape[1])  # the same arithmetic as `exact`
-                index.add_sa_codes(self._rows(places[near]).view(np.uint8), ids[near])
+            _, listed = self._codes.search(
+                np.packbits(activations > 0, axis=1), min(WIDER * shortlist, rows), **options
+            )
+        found = []
+        for query, mine, near in zip(
+            np.asarray(queries, np.float32), activations, listed, strict=True
+        ):
+            kept = np.sort(near[shorten(self._stored_codes[near], mine, shortlist)])
+            index = _empty(queries.shape[1])  # the same arithmetic as `exact`
+            index.add_sa_codes(self._rows(places[kept]).view(np.uint8), ids[kept])
+            with _threads_for(1):
                 found.append(index.search(query[np.newaxis], k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return _nearest([(squared, nearest)], len(queries), k)
@@ -294,15 +307,11 @@ class Search:
         """The rows (n, d) at these places (n,) among those of all parts."""
         rows = np.empty((len(places), self._parts[0].fp16.shape[1]), np.float16)
         owner = np.searchsorted(self._ends, places, side="right")
-        inside = [
-            (part, here, places[here] - (end - len(part.ids)))
-            for at, (part, end) in enumerate(zip(self._parts, self._ends, strict=True))
-            if (here := owner == at).any()
-        ]
-        for part, _, wanted in inside:
-            part.expect(wanted)
-        for part, here, wanted in inside:
-            rows[here] = part.read(wanted)
+        wanted = []
+        for at in np.unique(owner):
+            part, here = self._parts[at], np.flatnonzero(owner == at)
+            wanted.append((part.file, places[here] - (self._ends[at] - len(part.ids)), here))
+        read_scattered(wanted, rows)
         return rows
 
     def _copy_to_card(self) -> Any:
@@ -325,48 +334,32 @@ class Search:
 class _Rows:
     """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16.
 
-    Scattered rows are read from the file instead: a page that is touched in a mapping maps its
-    neighbours too, which costs time, and counts as this process's memory.
+    file: the same rows, for reading a few of them.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # owns what follows
-            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
             raise SearchError(f"{path} is missing or damaged") from error
-        weakref.finalize(self, os.close, self._file)
         self.ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         self.flat = faiss.downcast_index(self._index.index)
         stored = self.flat.codes
         bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
         self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
-        # faiss ends the file with the rows, the number of ids (8 bytes) and the ids.
-        self._start = os.fstat(self._file).st_size - 8 - self.ids.nbytes - bytes_.nbytes
-        if os.pread(self._file, 8, self._start - 8) != struct.pack("<Q", bytes_.nbytes):
-            raise SearchError(f"{path} is not laid out as this version of faiss does it")
+        self.file = self._open(path, bytes_.nbytes)
 
-    def expect(self, rows: NDArray[np.int64]) -> None:
-        """Have the system fetch rows (m,) from the disk side by side, not each when it is read."""
-        if hasattr(os, "posix_fadvise"):
-            for offset in self._offsets(rows):
-                os.posix_fadvise(self._file, offset, self._width, os.POSIX_FADV_WILLNEED)
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Rows (m,) of the file: (m, d)."""
-        found = np.empty((len(rows), self.fp16.shape[1]), np.float16)
-        for row, offset in zip(found, self._offsets(rows), strict=True):
-            os.preadv(self._file, [row.data], offset)
-        return found
-
-    @property
-    def _width(self) -> int:
-        """Bytes of a row."""
-        return int(self.fp16.strides[0])
-
-    def _offsets(self, rows: NDArray[np.int64]) -> list[int]:
-        offsets: list[int] = (self._start + self._width * rows.astype(np.int64)).tolist()
-        return offsets
+    def _open(self, path: Path, size: int) -> RowFile:
+        """faiss ends its file with the rows and their size, the ids and their number."""
+        try:
+            start = path.stat().st_size - 8 - self.ids.nbytes - size
+            file = RowFile(path, start, int(self.fp16.strides[0]))
+            written = os.pread(file.handle, 8, start - 8)
+        except OSError as error:
+            raise SearchError(f"{path} can't be read: {error.strerror}") from error
+        if written != struct.pack("<Q", size):
+            raise SearchError(f"{path} is not laid out as faiss did it so far")
+        return file
 
 
 class _Owned:

@@ -176,6 +176,11 @@ def draw_codes(count: int, width: int, seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, width), dtype=np.uint8)
 
 
+def signs(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Activations of which nothing is known but the codes."""
+    return 2 * np.unpackbits(codes, axis=1).astype(np.float32) - 1
+
+
 def shortlist_by_counting(
     codes: NDArray[np.uint8], ids: NDArray[np.int64], query: NDArray[np.uint8], most: int
 ) -> set[int]:
@@ -194,7 +199,7 @@ def test_a_shortlist_of_all_rows_gives_what_exact_search_gives(tmp_path: Path) -
     search = coded(tmp_path, rows, draw_codes(90, 8, seed=3), ids, 4, hidden)
     for only in (None, ids[5:60]):
         exact = search.exact(queries, 12, only)
-        by_codes = search.by_codes(queries, draw_codes(5, 8, seed=4), 12, 90, only)
+        by_codes = search.by_codes(queries, signs(draw_codes(5, 8, seed=4)), 12, 90, only)
         assert np.array_equal(by_codes[0], exact[0])
         assert np.array_equal(by_codes[1], exact[1])
         assert not hidden & set(by_codes[1].ravel().tolist())
@@ -209,14 +214,30 @@ def test_the_shortlist_is_what_counting_bits_gives_equals_by_id(tmp_path: Path, 
     shown = ~np.isin(ids, list(hidden))
     queries = draw_codes(6, 1, seed=3)
     search = coded(tmp_path / "a", rows, codes, ids, 3, hidden)
-    found = search.by_codes(unit_rows(6, seed=4), queries, most, most)[1]
+    found = search.by_codes(unit_rows(6, seed=4), signs(queries), most, most)[1]
     for query, named in zip(queries, found, strict=True):
         expected = shortlist_by_counting(codes[shown], ids[shown], query, most)
         assert set(named.tolist()) == expected
     order = np.random.default_rng(5).permutation(120)
     shuffled = coded(tmp_path / "b", rows[order], codes[order], ids[order], 5, hidden)
-    again = shuffled.by_codes(unit_rows(6, seed=4), queries, most, most)[1]
+    again = shuffled.by_codes(unit_rows(6, seed=4), signs(queries), most, most)[1]
     assert np.array_equal(again, found)
+
+
+def test_what_is_known_of_the_query_beyond_its_code_chooses_among_the_nearest_codes(
+    tmp_path: Path,
+) -> None:
+    rows, codes, ids = unit_rows(300, seed=0), draw_codes(300, 2, seed=1), np.arange(300)
+    activations = np.random.default_rng(2).standard_normal((4, 16)).astype(np.float32)
+    search = coded(tmp_path, rows, codes, ids.astype(np.int64), 2)
+    found = search.by_codes(unit_rows(4, seed=3), activations, 5, 5)[1]
+    asked = np.packbits(activations > 0, axis=1)
+    for known, query, named in zip(activations, asked, found, strict=True):
+        near = shortlist_by_counting(codes, ids, query, 4 * 5)
+        alike = {id_: sum(a if (int(codes[id_][bit // 8]) >> (7 - bit % 8)) & 1 else -a
+                          for bit, a in enumerate(known.tolist())) for id_ in near}  # fmt: skip
+        expected = sorted(near, key=lambda id_: (-round(alike[id_], 4), id_))[:5]
+        assert set(named.tolist()) == set(expected)
 
 
 def test_a_restricted_shortlist_is_made_of_what_may_be_answered(tmp_path: Path) -> None:
@@ -227,12 +248,12 @@ def test_a_restricted_shortlist_is_made_of_what_may_be_answered(tmp_path: Path) 
     query = draw_codes(1, 4, seed=3)
     allowed = np.isin(ids, only) & (ids > 3)
     for most in (4, 6):
-        found = search.by_codes(unit_rows(1, seed=2), query, 4, most, only)[1][0].tolist()
+        found = search.by_codes(unit_rows(1, seed=2), signs(query), 4, most, only)[1][0].tolist()
         listed = shortlist_by_counting(codes[allowed], ids[allowed], query[0], most)
         assert len(found) == 4
         assert set(found) <= listed
-    assert search.by_codes(unit_rows(1, seed=2), query, 50, 1, only)[1].shape == (1, 6)
-    assert search.by_codes(unit_rows(1, seed=2), query, 5, 9, only[:0])[1].shape == (1, 0)
+    assert search.by_codes(unit_rows(1, seed=2), signs(query), 50, 1, only)[1].shape == (1, 6)
+    assert search.by_codes(unit_rows(1, seed=2), signs(query), 5, 9, only[:0])[1].shape == (1, 0)
 
 
 def test_codes_learned_by_itq_find_most_of_the_nearest_rows(tmp_path: Path) -> None:
@@ -246,10 +267,10 @@ def test_codes_learned_by_itq_find_most_of_the_nearest_rows(tmp_path: Path) -> N
     search = coded(tmp_path, gallery, coder.encode(gallery), ids, 3)
     assert search.bits == 32
     exact = search.exact(queries, 10)[1]
-    near = search.by_codes(queries, coder.encode(queries), 10, 200)[1]
+    near = search.by_codes(queries, coder.activations(queries), 10, 200)[1]
     recall = [len(set(a) & set(b)) / 10 for a, b in zip(exact, near, strict=True)]
     assert np.mean(recall) > 0.95
-    chance = search.by_codes(queries, draw_codes(20, 4, seed=1), 10, 200)[1]
+    chance = search.by_codes(queries, signs(draw_codes(20, 4, seed=1)), 10, 200)[1]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, chance, strict=True)]) < 0.5
 
 
@@ -257,7 +278,7 @@ def test_codes_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
     rows, ids = unit_rows(20, seed=0), np.arange(20, dtype=np.int64)
     search = coded(tmp_path, rows, draw_codes(20, 4, seed=1), ids, 2)
     with pytest.raises(SearchError, match=r"16 bits, the codes of the segments 32$"):
-        search.by_codes(rows[:1], draw_codes(1, 2, seed=1), 3, 5)
+        search.by_codes(rows[:1], signs(draw_codes(1, 2, seed=1)), 3, 5)
     files = [tmp_path / "0.codes", tmp_path / "1.codes"]
     write_codes(files[1], draw_codes(9, 4, seed=1))
     with pytest.raises(SearchError, match=r"1\.codes doesn't fit its segment: 9 codes for 10 rows"):

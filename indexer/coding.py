@@ -23,7 +23,7 @@ from retrieval.errors import CodesError
 from retrieval.search import stored_rows
 
 LEAST = 1000  # descriptors; fewer teach a coder nothing that the bundled one doesn't know
-_SAMPLE = 50_000  # descriptors to learn from, 400 MB
+SAMPLE = 50_000  # descriptors to learn from, 400 MB
 
 
 class CoderStore:
@@ -86,7 +86,7 @@ def recode(
 
 
 def sample(
-    catalog: Catalog, segments: SegmentStore, seed: int, most: int = _SAMPLE
+    catalog: Catalog, segments: SegmentStore, seed: int, most: int = SAMPLE
 ) -> NDArray[np.float16]:
     """Descriptors (n, d) of the library to learn from: all, or `most` drawn at random.
 

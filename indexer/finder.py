@@ -34,9 +34,9 @@ Mode = Literal["auto", "exact", "codes"]
 # here an answer feels immediate, and codes would cost accuracy for nothing that a person notices.
 EXACT_ROWS = 25_000
 SHORTLISTS = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200)  # those that it tries
-_ENOUGH = 0.99  # of the ten nearest by exact distance
+_ENOUGH = 0.98  # of the ten nearest by exact distance
 _NEAREST = 10
-_QUERIES = 50
+_QUERIES = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ LIBRARY/index.lock         held while a run writes
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ import filelock
 import platformdirs
 
 from indexer.catalog import Catalog, Photo, Skip
-from indexer.coding import CoderStore, recode, sample
+from indexer.coding import SAMPLE, CoderStore, recode, sample
 from indexer.filters import Filters
 from indexer.finder import EXACT_ROWS, Answer, Finder, Hit, Labelled, Mode, Query, unknown_photo
 from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
-from retrieval.codes import shipped_coder
+from retrieval.codes import BITS, SHORTLIST, shipped_coder
 from retrieval.errors import CodesError, LibraryError
 from retrieval.images import Region
 from retrieval.labels import Prediction
@@ -37,9 +37,23 @@ if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 _COMPARED = 20_000  # descriptors, 300 MB
+_WORTH_TRAINING = 20_000  # photos: TODO
+_POOR = 0.97  # of the ten nearest
 DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"
 NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True, slots=True)
+class CodesStatus:
+    """What a library's codes are, and how a search by them goes."""
+
+    bits: int
+    learned_from: int  # photos
+    own: bool  # learned from this library; else it came with fc7
+    shortlist: int  # photos that a search by codes compares exactly
+    recall: float | None  # the share of the ten nearest that it so finds; None: not measured yet
+    measured_on: int  # photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,9 @@ class Status:
     network: str | None  # None: nothing was indexed yet
     weights: str | None
     stamp: str | None
+    codes: CodesStatus | None  # None: there are none
+    exact_up_to: int  # photos: beyond, a search goes by codes unless it is told otherwise
+    advice: tuple[str, ...]  # what would make search better here
     last_run: str | None  # ISO 8601, UTC
     skipped: tuple[Skip, ...]
 
@@ -358,14 +375,19 @@ class Library:
 
     def status(self) -> Status:
         settings = self._catalog.settings()
+        codes = _codes_status(settings)
+        photos = self.count()
         return Status(
             path=self.path,
-            photos=self.count(),
+            photos=photos,
             folders=tuple(self._catalog.folders()),
             bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
             network=settings.get("network"),
             weights=settings.get("weights"),
             stamp=settings.get("stamp"),
+            codes=codes,
+            exact_up_to=EXACT_ROWS,
+            advice=_advice(photos, codes),
             last_run=settings.get("last_run"),
             skipped=tuple(self._catalog.skipped()),
         )
@@ -397,3 +419,33 @@ class Library:
             yield
         finally:
             lock.release()
+
+
+def _codes_status(settings: Mapping[str, str]) -> CodesStatus | None:
+    if "coder" not in settings:
+        return None
+    recall = settings.get("shortlist_recall")
+    return CodesStatus(
+        bits=int(settings["coder_bits"]),
+        learned_from=int(settings["coder_learned_from"]),
+        own=settings["coder_source"] == "library",
+        shortlist=int(settings.get("shortlist", SHORTLIST)),
+        recall=None if recall is None else float(recall),
+        measured_on=int(settings.get("shortlist_rows", 0)),
+    )
+
+
+def _advice(photos: int, codes: CodesStatus | None) -> tuple[str, ...]:
+    """Commands worth their time; see docs/codes.md for what they bring."""
+    advice: list[str] = []
+    if codes is None:
+        return ()
+    if photos >= _WORTH_TRAINING and not codes.own:
+        advice.append("fc7 codes train: codes learned from these photos keep more of the nearest")
+    if codes.own and codes.learned_from < min(photos // 4, SAMPLE):
+        advice.append(
+            "fc7 codes train: there are many more photos than the codes were learned from"
+        )
+    if codes.recall is not None and codes.recall < _POOR and codes.bits < max(BITS):
+        advice.append(f"fc7 codes train --bits {2 * codes.bits}: longer codes keep more")
+    return tuple(advice)

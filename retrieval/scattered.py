@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +19,44 @@ from numpy.typing import NDArray
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, else don't wait
 
 
-class RowFile:
-    """A file that holds rows of one width from `start` on, in bytes; open as long as it lives."""
+class OpenFile:
+    """A file open for reading as long as this lives; `handle` is the system's number of it."""
 
-    def __init__(self, path: Path, start: int, width: int) -> None:
+    def __init__(self, path: Path) -> None:
         """Raises OSError if it can't be opened."""
         self.handle = os.open(path, os.O_RDONLY)
-        self.start, self.width = start, width
         weakref.finalize(self, os.close, self.handle)
-
-    def offsets(self, rows: NDArray[np.int64]) -> list[int]:
-        offsets: list[int] = (self.start + self.width * rows.astype(np.int64)).tolist()
-        return offsets
 
 
 def read_scattered(
-    wanted: Iterable[tuple[RowFile, NDArray[np.int64], NDArray[np.int64]]],
-    into: NDArray[np.generic],
+    handles: Sequence[int], offsets: Sequence[int], into: NDArray[np.generic]
 ) -> None:
-    """Read rows of files into an array (n, d), each to its place.
+    """Read each row of a C-contiguous array (n, d): from an open file (n,), at an offset (n,).
 
-    wanted: (file, its rows (m,), their places in `into` (m,)). Raises OSError.
+    Raises OSError if one can't be read, or its file ends before it.
     """
-    reads = [
-        (file, offset, memoryview(into[place]).cast("B"))
-        for file, rows, places in wanted
-        for offset, place in zip(file.offsets(rows), places.tolist(), strict=True)
-    ]
-    missing = [read for read in reads if not _read_at_once(*read)]
+    if not into.flags.c_contiguous:
+        raise ValueError("rows are read into an array that is C-contiguous")
+    width = into.strides[0]
+    memory = into.view(np.uint8).reshape(-1).data
+    missing = []
+    for row, (handle, offset) in enumerate(zip(handles, offsets, strict=True)):
+        place = memory[row * width : (row + 1) * width]
+        if not _read_at_once(handle, offset, place):
+            missing.append((handle, offset, place))
     if hasattr(os, "posix_fadvise"):
-        for file, offset, place in missing:
-            os.posix_fadvise(file.handle, offset, len(place), os.POSIX_FADV_WILLNEED)
-    for file, offset, place in missing:
-        if os.preadv(file.handle, [place], offset) != len(place):
+        for handle, offset, _ in missing:
+            os.posix_fadvise(handle, offset, width, os.POSIX_FADV_WILLNEED)
+    for handle, offset, place in missing:
+        if os.preadv(handle, [place], offset) != width:
             raise OSError(f"the file ends before its row at {offset}")
 
 
-def _read_at_once(file: RowFile, offset: int, place: memoryview) -> bool:
+def _read_at_once(handle: int, offset: int, place: memoryview) -> bool:
     """Read a row if it is in memory; say whether it was."""
     if _AT_ONCE is None:
         return False
     try:
-        return os.preadv(file.handle, [place], offset, _AT_ONCE) == len(place)
+        return os.preadv(handle, [place], offset, _AT_ONCE) == len(place)
     except OSError:  # not in memory, or a file system that can't tell
         return False

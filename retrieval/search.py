@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from retrieval.codes import WIDER, shorten
 from retrieval.errors import DeviceError, SearchError
-from retrieval.scattered import RowFile, read_scattered
+from retrieval.scattered import OpenFile, read_scattered
 
 # Of counter-examples beside examples in a query. Rocchio's relevance feedback (1971) takes the mean
 # of the ones less the mean of the others; that the others should weigh less is Salton and Buckley's
 # finding (1990). The half is ours, not measured.
 NEGATIVE_WEIGHT = 0.5
+
+_CARD_MOST = 2048  # neighbours that faiss finds on a card
 
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
@@ -142,7 +144,8 @@ class Search:
                -> shortlist -> Euclidean distance to its rows
 
     Where a CUDA card and the GPU build of faiss are there, exact search keeps the rows on the card
-    in fp16; that is asked of the card (`get_num_gpus`), since the GPU build imports without one.
+    in fp16, and search by codes the codes; that is asked of the card (`get_num_gpus`), since the
+    GPU build imports without one. Restricted searches, and long shortlists, stay on the CPU.
     May be used by several threads.
     """
 
@@ -161,6 +164,8 @@ class Search:
         self._stored_codes: NDArray[np.uint8]  # the same, (n, bits / 8)
         self._answerable = self._ids[self._shown], self._place[self._shown]
         self._card: Any = None
+        self._card_codes: Any = None
+        self._card_resources: Any = None
         self._guard = threading.Lock()  # an index on the card serves one thread at a time
 
     @property
@@ -255,10 +260,9 @@ class Search:
             )
         options = {} if competing is None else _selecting(competing)
         shortlist = max(k, shortlist)
-        with _threads_for(len(queries)):
-            _, listed = self._codes.search(
-                np.packbits(activations > 0, axis=1), min(WIDER * shortlist, rows), **options
-            )
+        listed = self._nearest_codes(
+            np.packbits(activations > 0, axis=1), min(WIDER * shortlist, rows), options
+        )
         found = []
         for query, mine, near in zip(
             np.asarray(queries, np.float32), activations, listed, strict=True
@@ -307,19 +311,39 @@ class Search:
         """The rows (n, d) at these places (n,) among those of all parts."""
         rows = np.empty((len(places), self._parts[0].fp16.shape[1]), np.float16)
         owner = np.searchsorted(self._ends, places, side="right")
-        wanted = []
-        for at in np.unique(owner):
-            part, here = self._parts[at], np.flatnonzero(owner == at)
-            wanted.append((part.file, places[here] - (self._ends[at] - len(part.ids)), here))
-        read_scattered(wanted, rows)
+        # Where the first of all rows would be in each file, if all were in it.
+        starts = np.array([part.start for part in self._parts])
+        starts -= rows.strides[0] * (self._ends - [len(part.ids) for part in self._parts])
+        handles = np.array([part.file.handle for part in self._parts])[owner]
+        offsets = starts[owner] + rows.strides[0] * places
+        read_scattered(handles.tolist(), offsets.tolist(), rows)
         return rows
+
+    def _nearest_codes(
+        self, codes: NDArray[np.uint8], most: int, options: dict[str, Any]
+    ) -> NDArray[np.int64]:
+        """Where the `most` codes nearest to each of these (n, bits / 8) are: (n, most)."""
+        if not options and most <= _CARD_MOST and faiss.get_num_gpus() > 0:
+            with self._guard:
+                if self._card_codes is None:
+                    self._card_codes = faiss.GpuIndexBinaryFlat(self._resources(), self._codes)
+                listed: NDArray[np.int64] = self._card_codes.search(codes, most)[1]
+        else:
+            with _threads_for(len(codes)):
+                listed = self._codes.search(codes, most, **options)[1]
+        return listed
+
+    def _resources(self) -> Any:
+        """What faiss needs of the card; must outlive its indexes there."""
+        if self._card_resources is None:
+            self._card_resources = faiss.StandardGpuResources()
+        return self._card_resources
 
     def _copy_to_card(self) -> Any:
         width = self._parts[0].fp16.shape[1]
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
-        self._resources = faiss.StandardGpuResources()  # must outlive the index
-        index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources, width, config))
+        index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources(), width, config))
         shown = self._answerable[0]
         for part in self._parts:
             visible = np.isin(part.ids, shown)
@@ -334,7 +358,7 @@ class Search:
 class _Rows:
     """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16.
 
-    file: the same rows, for reading a few of them.
+    file, start: the same rows in the file, and where they begin there, in bytes: to read a few.
     """
 
     def __init__(self, path: Path) -> None:
@@ -347,19 +371,19 @@ class _Rows:
         stored = self.flat.codes
         bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
         self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
-        self.file = self._open(path, bytes_.nbytes)
+        self.file, self.start = self._open(path, bytes_.nbytes)
 
-    def _open(self, path: Path, size: int) -> RowFile:
-        """faiss ends its file with the rows and their size, the ids and their number."""
+    def _open(self, path: Path, size: int) -> tuple[OpenFile, int]:
+        """faiss ends its file with the size of the rows, the rows, the number of ids, the ids."""
         try:
             start = path.stat().st_size - 8 - self.ids.nbytes - size
-            file = RowFile(path, start, int(self.fp16.strides[0]))
+            file = OpenFile(path)
             written = os.pread(file.handle, 8, start - 8)
         except OSError as error:
             raise SearchError(f"{path} can't be read: {error.strerror}") from error
         if written != struct.pack("<Q", size):
             raise SearchError(f"{path} is not laid out as faiss did it so far")
-        return file
+        return file, start
 
 
 class _Owned:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import indexer.coding
+import indexer.library
 import indexer.pipeline
 from indexer import IndexReport, Library, open_library
 from indexer.catalog import SegmentRow
@@ -378,6 +380,32 @@ def test_status_tells_what_the_library_holds(library: Library, photos: Path) -> 
     assert status.bytes == on_disk
     assert status.last_run is not None
     assert time.strptime(status.last_run[:19], "%Y-%m-%dT%H:%M:%S")
+    assert status.codes is not None
+    assert (status.codes.bits, status.codes.own, status.codes.recall) == (256, False, None)
+    assert status.advice == ()
+
+
+def test_status_says_when_other_codes_would_be_better(
+    library: Library, photos: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer.coding, "LEAST", 40)
+    monkeypatch.setattr(indexer.library, "_WORTH_TRAINING", 40)
+    for seed in range(32):
+        draw(photos / f"{seed}.png", seed, (64, 64))
+    library.index([photos])
+    (line,) = library.status().advice
+    assert line.startswith("fc7 codes train: codes learned from these photos")
+    library.train_codes(32)
+    status = library.status()
+    assert status.codes is not None
+    assert (status.codes.bits, status.codes.own, status.codes.learned_from) == (32, True, 40)
+    assert (status.codes.recall, status.codes.measured_on) == (1, 40)
+    assert status.advice == ()
+    for seed in range(32, 160):
+        draw(photos / f"{seed}.png", seed, (64, 64))
+    library.index([photos])
+    (line,) = library.status().advice
+    assert "many more photos than the codes were learned from" in line
 
 
 def test_a_damaged_or_missing_segment_is_told(library: Library, photos: Path) -> None:

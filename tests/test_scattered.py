@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import retrieval.scattered
-from retrieval.scattered import RowFile, read_scattered
+from retrieval.scattered import OpenFile, read_scattered
 
 HEAD = 100  # bytes before the rows
 
@@ -37,35 +37,38 @@ def test_rows_come_from_their_files_to_their_places(
 ) -> None:
     monkeypatch.setattr(retrieval.scattered, "_AT_ONCE", flag)
     paths, rows = stored
-    rng = np.random.default_rng(2)
-    chosen = [rng.choice(500, 60, replace=False) for _ in paths]
-    places = np.split(rng.permutation(120), 2)
+    owner = np.random.default_rng(2).integers(0, 2, 120)
+    chosen = np.random.default_rng(3).integers(0, 500, 120)
     if not in_memory and hasattr(os, "posix_fadvise"):
         for path in paths:
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     found = np.zeros((120, 4096), np.float16)
-    files = [RowFile(path, HEAD, 8192) for path in paths]
-    read_scattered(zip(files, chosen, places, strict=True), found)
-    for block, mine, place in zip(rows, chosen, places, strict=True):
-        assert np.array_equal(found[place], block[mine])
+    files = [OpenFile(path) for path in paths]
+    read_scattered(
+        [files[at].handle for at in owner], [HEAD + 8192 * int(row) for row in chosen], found
+    )
+    expected = [rows[at][row] for at, row in zip(owner, chosen, strict=True)]
+    assert np.array_equal(found, np.stack(expected))
 
 
 def test_a_file_that_was_cut_is_an_error_not_zeros(
     stored: tuple[list[Path], list[NDArray[np.float16]]],
 ) -> None:
     paths, _ = stored
-    file = RowFile(paths[0], HEAD, 8192)
+    file = OpenFile(paths[0])
     os.truncate(paths[0], HEAD + 8192 * 10 + 5)
     found = np.zeros((1, 4096), np.float16)
     with pytest.raises(OSError, match="the file ends before its row"):
-        read_scattered([(file, np.array([10]), np.array([0]))], found)
+        read_scattered([file.handle], [HEAD + 8192 * 10], found)
+    with pytest.raises(ValueError, match="C-contiguous"):
+        read_scattered([file.handle], [HEAD], np.zeros((1, 8192), np.float16)[:, ::2])
 
 
 def test_an_open_file_is_closed_with_its_owner(
     stored: tuple[list[Path], list[NDArray[np.float16]]],
 ) -> None:
-    file = RowFile(stored[0][0], HEAD, 8192)
+    file = OpenFile(stored[0][0])
     handle = file.handle
     os.fstat(handle)
     del file

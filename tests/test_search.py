@@ -233,7 +233,7 @@ def test_what_is_known_of_the_query_beyond_its_code_chooses_among_the_nearest_co
     found = search.by_codes(unit_rows(4, seed=3), activations, 5, 5)[1]
     asked = np.packbits(activations > 0, axis=1)
     for known, query, named in zip(activations, asked, found, strict=True):
-        near = shortlist_by_counting(codes, ids, query, 4 * 5)
+        near = shortlist_by_counting(codes, ids, query, 2 * 5)
         alike = {id_: sum(a if (int(codes[id_][bit // 8]) >> (7 - bit % 8)) & 1 else -a
                           for bit, a in enumerate(known.tolist())) for id_ in near}  # fmt: skip
         expected = sorted(near, key=lambda id_: (-round(alike[id_], 4), id_))[:5]
@@ -344,3 +344,17 @@ def test_the_card_gives_the_same_answers(files: list[Path], rows: NDArray[np.flo
     expected = by_loop(rows, unit_rows(1, seed=1)[0], {10}, 5)
     assert ids[0].tolist() == [id_ for _, id_ in expected]
     np.testing.assert_allclose(distances[0], [d for d, _ in expected], atol=1e-3)
+
+
+@pytest.mark.skipif(
+    faiss.get_num_gpus() == 0, reason="needs a CUDA card and the GPU build of faiss"
+)
+def test_codes_on_the_card_give_what_counting_bits_gives(tmp_path: Path) -> None:
+    rows, codes, ids = unit_rows(200, seed=0), draw_codes(200, 32, seed=1), np.arange(200)
+    query = draw_codes(1, 32, seed=2)
+    search = coded(tmp_path, rows, codes, ids.astype(np.int64), 2)
+    found = search.by_codes(unit_rows(1, seed=3), signs(query), 20, 20)[1][0]
+    near = sorted(ids, key=lambda id_: int(np.unpackbits(codes[id_] ^ query[0]).sum()))
+    last = int(np.unpackbits(codes[near[19]] ^ query[0]).sum())
+    for id_ in found:  # which of those at the last distance is the card's choice
+        assert int(np.unpackbits(codes[id_] ^ query[0]).sum()) <= last

@@ -18,6 +18,7 @@ from ui.terminal import (
     Progress,
     Stages,
     percent,
+    print_codes_status,
     print_comparison,
     print_effort,
     print_hits,
@@ -124,6 +125,7 @@ def status(options: argparse.Namespace) -> int:
         gone = "" if folder.is_dir() else "  (not there now: its photos are kept)"
         print(f"folder     {shown(folder)}{gone}")
     print(f"network    {now.network or 'none yet'}, weights {now.weights or 'none yet'}")
+    print_codes_status(now)
     print(f"last run   {now.last_run or 'never'}")
     print(f"skipped    {len(now.skipped):,}")
     print_skips(now.skipped, len(now.skipped))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from indexer.bench.search import SearchRow
     from indexer.catalog import Skip
     from indexer.finder import Effort, Hit, Labelled
+    from indexer.library import Status
     from indexer.run import IndexReport
     from retrieval.evaluation import Comparison, LearnedOn, RetrievalFigures
 
@@ -47,6 +48,25 @@ def print_skips(skipped: Sequence[Skip], most: int) -> None:
         print(f"    {shown(skip.path)}: {skip.reason}")
     if len(skipped) > most:
         print(f"    ... and {len(skipped) - most:,} more: fc7 status lists them all")
+
+
+def print_codes_status(status: Status) -> None:
+    """How photos are found here, and what would make that better."""
+    codes = status.codes
+    if codes is None:
+        print("search     exact; no codes yet")
+        return
+    whose = "photos of this library" if codes.own else "other photos: they came with fc7"
+    print(f"codes      {codes.bits} bits, learned from {codes.learned_from:,} {whose}")
+    recall = "not measured yet"
+    if codes.recall is not None:
+        recall = f"{codes.recall:.1%} of the ten nearest, measured on {codes.measured_on:,} photos"
+    print(
+        f"search     exact up to {status.exact_up_to:,} photos, by codes beyond: the nearest "
+        f"{codes.shortlist:,} compared exactly ({recall})"
+    )
+    for line in status.advice:
+        print(f"better     {line}")
 
 
 def print_hits(hits: Sequence[Hit], *, as_json: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,27 +303,42 @@ class Writer:
     def add_segment(self, name: str, rows: int) -> None:
         self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
 
-    def add_content(self, content_id: int, segment: str, content: NewContent) -> None:
-        row = {"id": content_id, "hash": content.hash, "segment": segment, **content.columns}
-        self._connection.execute(sa.insert(t.contents).values(row))
-        for rank, (label, probability) in enumerate(content.labels, start=1):
-            self._connection.execute(
-                sa.insert(t.labels).values(
-                    content=content_id, rank=rank, label=label, probability=probability
-                )
-            )
+    def add_contents(
+        self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]
+    ) -> None:
+        """Store contents whose rows are in this segment, and their labels, likeliest first."""
+        rows = [
+            {"id": id_, "hash": content.hash, "segment": segment, **content.columns}
+            for id_, content in zip(ids, contents, strict=True)
+        ]
+        labels = [
+            {"content": id_, "rank": rank, "label": label, "probability": probability}
+            for id_, content in zip(ids, contents, strict=True)
+            for rank, (label, probability) in enumerate(content.labels, start=1)
+        ]
+        for table, values in ((t.contents, rows), (t.labels, labels)):
+            if values:
+                self._connection.execute(sa.insert(table), values)
 
     def next_content_id(self) -> int:
         """One more than any content id ever given."""
         used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
         return int(self._connection.execute(used).scalar_one()) + 1
 
-    def put_photo(self, stat: FileStat, content: int) -> None:
-        """The path holds this content now, whatever it held before."""
-        columns = {"size": stat.size, "mtime_ns": stat.mtime_ns, "content": content}
-        statement = insert(t.photos).values(path=stat.path, **columns)
-        self._connection.execute(statement.on_conflict_do_update(["path"], set_=columns))
-        self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
+    def put_photos(self, photos: Sequence[tuple[FileStat, int]]) -> None:
+        """Each path holds this content now, whatever it held before."""
+        if not photos:
+            return
+        statement = insert(t.photos)
+        new = {name: statement.excluded[name] for name in ("size", "mtime_ns", "content")}
+        self._connection.execute(
+            statement.on_conflict_do_update(["path"], set_=new),
+            [
+                {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "content": id_}
+                for stat, id_ in photos
+            ],
+        )
+        self.remove_skips(stat.path for stat, _ in photos)
 
     def move_photo(self, old: str, stat: FileStat) -> None:
         """The photo at `old` is now at `stat.path`, under the same id."""
@@ -341,12 +356,16 @@ class Writer:
         )
 
     def remove_photos(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            self._connection.execute(sa.delete(t.photos).where(t.photos.c.path == path))
+        self._remove(t.photos, paths)
 
     def remove_skips(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == path))
+        self._remove(t.skipped, paths)
+
+    def _remove(self, table: sa.Table, paths: Iterable[str]) -> None:
+        gone = [{"gone": path} for path in paths]
+        if gone:
+            statement = sa.delete(table).where(table.c.path == sa.bindparam("gone"))
+            self._connection.execute(statement, gone)
 
     def replace_segments(self, old: Sequence[str], new: str | None, dead: Sequence[int]) -> None:
         """The rows of `old` are in `new` now, but for the contents `dead`, which are forgotten."""
@@ -359,14 +378,15 @@ class Writer:
             )
         self._connection.execute(sa.delete(t.segments).where(t.segments.c.name.in_(old)))
 
-    def content_at(self, path: str) -> int | None:
-        """The content that this path held when it was last indexed."""
-        query = sa.select(t.photos.c.content).where(t.photos.c.path == path)
-        return self._connection.execute(query).scalar()
+    def contents_at(self, paths: Sequence[str]) -> dict[str, int]:
+        """The contents that these paths held when they were last indexed, by path."""
+        query = sa.select(t.photos.c.path, t.photos.c.content).where(t.photos.c.path.in_(paths))
+        return {row.path: row.content for row in self._connection.execute(query)}
 
-    def content_with(self, hash_: str) -> int | None:
-        query = sa.select(t.contents.c.id).where(t.contents.c.hash == hash_)
-        return self._connection.execute(query).scalar()
+    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents that are known of these, by hash."""
+        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
+        return {row.hash: row.id for row in self._connection.execute(query)}
 
     def paths_of(self, content: int) -> list[str]:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)

@@ -1,7 +1,9 @@
 """Files -> pixels -> descriptors -> segment and rows, one commit a batch.
 
-Threads read and decode (Pillow lets go of the interpreter lock there) while the network works on
-the batch before; look-ahead is bounded, so memory doesn't grow with the folder.
+Threads read and decode a batch, the network describes it, and it is stored. Where the network
+computes on the same cores, these follow one another: beside each other they were measured to be no
+faster, and often slower (docs/indexing.md). On a card the next batch is read meanwhile. One batch
+is in memory, or two, however large the folder.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +30,11 @@ from retrieval.images import PhotoInfo, frame, read_photo, sniff, thumbnail
 from retrieval.labels import top_labels
 
 if TYPE_CHECKING:
-    from retrieval.extractor import Extractor
+    from retrieval.extractor import Descriptors, Extractor
 
-_BATCH = 128  # photos a commit
-_PATIENCE = 10.0  # seconds: on a slow network a commit comes earlier, so a kill costs less
+BATCH = 128  # photos a commit
+READERS = min(8, os.cpu_count() or 1)  # threads that read and decode
+_PATIENCE = 10.0  # seconds that a batch should take at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +83,19 @@ def read_file(stat: FileStat, framing: str, is_known: Callable[[str], bool]) -> 
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
-def read_all(
-    stats: Iterable[FileStat], read: Callable[[FileStat], Read | Skip]
-) -> Iterator[tuple[FileStat, Read | Skip]]:
-    """Read files in threads, and give them in their order, at most two batches ahead."""
-    workers = min(8, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    waiting: deque[tuple[FileStat, Future[Read | Skip]]] = deque()
-    try:
-        for stat in stats:
-            waiting.append((stat, pool.submit(read, stat)))
-            if len(waiting) >= 2 * _BATCH:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a run's time went to. Where the network has a card, reading is what was waited for."""
+
+    how: str  # what computes, in the extractor's words
+    files: int
+    reading: float  # seconds
+    describing: float
+    storing: float
+
+
+_Items = list[tuple[FileStat, Read | Skip]]
+_Reading = list[tuple[FileStat, Future[Read | Skip]]]
 
 
 class Pipeline:
@@ -110,70 +109,126 @@ class Pipeline:
         self._segments = segments
         self._thumbnails = thumbnails
         self._extractor = extractor
-        self._batch: list[tuple[FileStat, Read | Skip]] = []
-        self._committed = time.monotonic()
+        self._spent: Counter[str] = Counter()  # nanoseconds, and files
 
     def run(self, stats: Iterable[FileStat], progress: Callable[[int], None]) -> None:
         """Read, describe and store the files. progress: called with how many are done."""
+        todo, done, size = iter(stats), 0, BATCH
+        pool = ThreadPoolExecutor(READERS, thread_name_prefix="decode")
+        try:
+            ahead = self._begin(todo, size, pool)
+            while ahead:
+                begun = time.monotonic_ns()
+                items = []
+                for stat, future in ahead:
+                    items.append((stat, future.result()))
+                    done += 1
+                    progress(done)
+                read = time.monotonic_ns()
+                ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
+                fresh, described = self._describe(items)
+                told = time.monotonic_ns()
+                self._commit(items, fresh, described)
+                stored = time.monotonic_ns()
+                self._spent.update(
+                    files=len(items), read=read - begun, describe=told - read, store=stored - told
+                )
+                ahead = ahead or self._begin(todo, size, pool)
+                # On a slow network a commit comes earlier, so that a kill costs less.
+                pace = (stored - begun) / 1e9 / len(items)
+                size = min(BATCH, max(1, int(_PATIENCE / pace)))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def pace(self) -> Pace:
+        """What the run's time went to."""
+        spent = self._spent
+        seconds = (spent[name] / 1e9 for name in ("read", "describe", "store"))
+        return Pace(self._extractor.explain(), spent["files"], *seconds)
+
+    def _begin(self, todo: Iterator[FileStat], size: int, pool: ThreadPoolExecutor) -> _Reading:
+        """Have the next files read, without waiting for them."""
 
         def read(stat: FileStat) -> Read | Skip:
             return read_file(stat, self._extractor.framing, self._is_known)
 
-        for done, item in enumerate(read_all(stats, read), start=1):
-            self._batch.append(item)
-            late = time.monotonic() - self._committed > _PATIENCE
-            if len(self._batch) >= _BATCH or late:
-                self._commit()
-            progress(done)
-        self._commit()
+        return [(stat, pool.submit(read, stat)) for stat in islice(todo, size)]
 
     def _is_known(self, hash_: str) -> bool:
         return self._catalog.content_with(hash_) is not None
 
-    def _commit(self) -> None:
-        """Describe the batch, put its segment on disk, then name it and its rows, all at once."""
-        batch, self._batch = self._batch, []
-        fresh = _first_of_each_content(batch)
+    def _describe(self, items: _Items) -> tuple[dict[str, Picture], Descriptors | None]:
+        """The pictures that are new, by hash, and what the network says of them."""
+        fresh = _first_of_each_content(items)
+        if not fresh:
+            return fresh, None
+        pixels = np.stack([picture.pixels for picture in fresh.values()])
+        return fresh, self._extractor.describe(pixels)
+
+    def _commit(
+        self, items: _Items, fresh: dict[str, Picture], described: Descriptors | None
+    ) -> None:
+        """Put the batch's segment on disk, then name it and its rows, all at once."""
+        read = [item for _, item in items if isinstance(item, Read)]
         with self._catalog.write() as writer:
-            contents = self._store_contents(writer, fresh) if fresh else {}
-            for stat, item in batch:
+            contents = writer.contents_with({item.hash for item in read})
+            hashes = list(fresh)  # some may have been stored since they were read
+            new = [at for at, hash_ in enumerate(hashes) if hash_ not in contents]
+            if described is not None and new:
+                contents |= self._store_contents(writer, fresh, described, new)
+            for stat, item in items:
                 if isinstance(item, Skip):
                     writer.put_skip(stat, item.reason)
-                else:
-                    self.counts[self._store_photo(writer, item, contents)] += 1
+            self._store_photos(writer, read, contents, {hashes[at] for at in new})
         self._merge()
-        self._committed = time.monotonic()
 
-    def _store_contents(self, writer: Writer, fresh: dict[str, Picture]) -> dict[str, int]:
-        described = self._extractor.describe(np.stack([p.pixels for p in fresh.values()]))
+    def _store_contents(
+        self, writer: Writer, fresh: dict[str, Picture], described: Descriptors, new: list[int]
+    ) -> dict[str, int]:
+        """Store the contents at these places of the batch; return their ids by hash."""
         first = writer.next_content_id()
-        ids = np.arange(first, first + len(fresh), dtype=np.int64)
-        labels = top_labels(described.probabilities, self._extractor.classes)
-        name = self._segments.write(ids, described.fc7)
-        writer.add_segment(name, len(fresh))
+        ids = np.arange(first, first + len(new), dtype=np.int64)
+        labels = top_labels(described.probabilities[new], self._extractor.classes)
+        name = self._segments.write(ids, described.fc7[new])
+        writer.add_segment(name, len(new))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        for at, (hash_, picture) in enumerate(fresh.items()):
-            put_thumbnail(self._thumbnails, hash_, picture.thumbnail)
+        hashes = list(fresh)
+        rows = []
+        for at, top in zip(new, labels, strict=True):
+            picture = fresh[hashes[at]]
+            put_thumbnail(self._thumbnails, hashes[at], picture.thumbnail)
             columns = asdict(picture.info) | {"norm": float(described.norms[at]), "indexed_at": now}
-            top = tuple((p.label, p.probability) for p in labels[at])
-            writer.add_content(int(ids[at]), name, NewContent(hash_, columns, top))
-        return dict(zip(fresh, ids.tolist(), strict=True))
+            rows.append(
+                NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
+            )
+        writer.add_contents(ids.tolist(), name, rows)
+        return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
 
-    def _store_photo(self, writer: Writer, read: Read, contents: dict[str, int]) -> str:
-        """Name the content that a path holds; return what happened to the photo."""
-        path = read.stat.path
-        content = contents.get(read.hash) or writer.content_with(read.hash)
-        assert content is not None, "a content that was known has been forgotten within a run"
-        before = writer.content_at(path)
-        if before is not None:
-            writer.put_photo(read.stat, content)
-            return "unchanged" if before == content else "updated"
-        left = next((p for p in writer.paths_of(content) if not os.path.lexists(p)), None)
-        if left is not None:
-            writer.move_photo(left, read.stat)
-            return "moved"
-        writer.put_photo(read.stat, content)
-        return "added"
+    def _store_photos(
+        self, writer: Writer, read: list[Read], contents: dict[str, int], new: set[str]
+    ) -> None:
+        """Name the contents that paths hold, and count what happened to the photos.
+
+        contents: the ids of all hashes. new: those that no path has held so far.
+        """
+        held = writer.contents_at([item.stat.path for item in read])
+        puts: list[tuple[FileStat, int]] = []
+        for item in read:
+            content, before = contents[item.hash], held.get(item.stat.path)
+            left = None
+            if before is None and item.hash not in new:
+                writer.put_photos(puts)
+                puts = []
+                left = next((p for p in writer.paths_of(content) if not os.path.lexists(p)), None)
+            new.discard(item.hash)
+            if left is not None:
+                writer.move_photo(left, item.stat)
+                self.counts["moved"] += 1
+                continue
+            puts.append((item.stat, content))
+            kind = "added" if before is None else "unchanged" if before == content else "updated"
+            self.counts[kind] += 1
+        writer.put_photos(puts)
 
     def _merge(self) -> None:
         """Merge small segments as they gather; each row is copied a few times in its life.
@@ -211,14 +266,16 @@ def thumbnail_path(folder: Path, hash_: str) -> Path:
 
 
 def put_thumbnail(folder: Path, hash_: str, jpeg: bytes) -> None:
+    """Write a thumbnail that no row names yet: what a crash leaves half done is written again."""
     path = thumbnail_path(folder, hash_)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(jpeg)
-    partial.replace(path)
+    try:
+        path.write_bytes(jpeg)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg)
 
 
-def _first_of_each_content(batch: list[tuple[FileStat, Read | Skip]]) -> dict[str, Picture]:
+def _first_of_each_content(batch: _Items) -> dict[str, Picture]:
     fresh: dict[str, Picture] = {}
     for _, item in batch:
         if isinstance(item, Read) and item.picture is not None:

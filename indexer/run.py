@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.catalog import Catalog, Skip
-from indexer.pipeline import Pipeline, merge_segments, thumbnail_path
+from indexer.pipeline import Pace, Pipeline, merge_segments, thumbnail_path
 from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.segments import SegmentStore, hollow
 from retrieval.errors import LibraryError
@@ -31,6 +31,7 @@ class IndexReport:
     unchanged: int
     skipped: tuple[Skip, ...]
     missing_folders: tuple[Path, ...]  # gone or empty: their photos are kept
+    pace: Pace | None = None  # None: no file had to be read
 
 
 class Run:
@@ -89,11 +90,12 @@ class Run:
     ) -> IndexReport:
         to_read = [stat for one in plans for stat in one.read]
         counts: Counter[str] = Counter()
+        pace = None
         if to_read:
             extractor = self._load_extractor()
             pipeline = Pipeline(self._catalog, self._segments, self._thumbnails, extractor)
             pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
-            counts = pipeline.counts
+            counts, pace = pipeline.counts, pipeline.pace()
         before = self._catalog.count()
         with self._catalog.write() as writer:  # what moved is not at its old path any more
             writer.remove_photos(path for one in plans for path in one.gone)
@@ -112,6 +114,7 @@ class Run:
             unchanged=counts["unchanged"] + sum(one.unchanged for one in plans),
             skipped=(*closed, *(s for s in self._catalog.skipped() if str(s.path) in tried)),
             missing_folders=tuple(missing),
+            pace=pace,
         )
 
     def _finish(self, pruned: list[Path]) -> None:

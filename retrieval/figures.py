@@ -1,9 +1,9 @@
-"""Figures as SVG: lines over a logarithmic axis, in panels side by side. Numbers in, text out."""
+"""Figures as SVG: lines over a logarithmic axis in panels, or bars. Numbers in, text out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 380, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 52  # from a panel's edges to its axes
 _LEGEND_HEIGHT = 34
 _PANELS_A_ROW = 3
+_BAR_HEIGHT = 30
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a05195")  # told apart by most eyes, and in grey:
 _MARKS = (  # around (0, 0)
     '<circle r="4"/>',
@@ -92,6 +93,24 @@ def draw_search(rows: Sequence[tuple[float, float, float, float]]) -> str:
     )
 
 
+def draw_bars(title: str, bars: Mapping[str, float]) -> str:
+    """Draw one or more named numbers, above 0, as bars from the left. Returns a whole SVG file."""
+    width, height = 2 * _PANEL_WIDTH, _TOP + len(bars) * _BAR_HEIGHT + _RIGHT
+    left = max(map(len, bars)) * 7 + 24  # room for the names, roughly
+    unit = (width - left - 90) / max(bars.values())
+    parts = _begin(width, height)
+    parts.append(_text(width / 2, 22, title, 'text-anchor="middle" font-size="14"'))
+    for place, (name, value) in enumerate(bars.items()):
+        y = _TOP + place * _BAR_HEIGHT
+        colour = _COLOURS[place % len(_COLOURS)]
+        parts.append(_text(left - 10, y + 19, name, 'text-anchor="end"'))
+        parts.append(
+            f'<rect x="{left}" y="{y + 4}" width="{value * unit:.1f}" height="22" fill="{colour}"/>'
+        )
+        parts.append(_text(left + value * unit + 8, y + 19, f"{value:,.1f}"))
+    return "\n".join([*parts, "</svg>\n"])
+
+
 def draw_panels(panels: Sequence[Panel]) -> str:
     """Draw one or more panels, three a row, with one legend; those of one y_label have one scale.
 
@@ -101,11 +120,7 @@ def draw_panels(panels: Sequence[Panel]) -> str:
     columns = min(len(panels), _PANELS_A_ROW)
     rows = math.ceil(len(panels) / columns)
     width, height = columns * _PANEL_WIDTH, rows * _PANEL_HEIGHT + _LEGEND_HEIGHT
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="#222">',
-        '<rect width="100%" height="100%" fill="#fff"/>',
-    ]
+    parts = _begin(width, height)
     for index, panel in enumerate(panels):
         x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
         heights = [y for p in panels if p.y_label == panel.y_label for y in _heights(p)]
@@ -113,6 +128,14 @@ def draw_panels(panels: Sequence[Panel]) -> str:
         parts.append(f'<g transform="translate({x} {y})">{_panel(panel, names, ticks)}</g>')
     parts += [_legend(names, width, height - _LEGEND_HEIGHT / 2), "</svg>\n"]
     return "\n".join(parts)
+
+
+def _begin(width: int, height: int) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="#222">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+    ]
 
 
 def _heights(panel: Panel) -> list[float]:

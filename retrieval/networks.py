@@ -28,6 +28,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 FC7_SIZE = 4096
+CLASSIFIER = 3  # where it begins in what `fc7_layers` gives: after features, pool and flattening
 FC8 = "classifier.6"  # the last layer's name in every one of them
 
 

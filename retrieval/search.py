@@ -12,7 +12,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ from retrieval.scattered import OpenFile, read_scattered
 # of the ones less the mean of the others; that the others should weigh less is Salton and Buckley's
 # finding (1990). The half is ours, not measured.
 NEGATIVE_WEIGHT = 0.5
-
-_CARD_MOST = 2048  # neighbours that faiss finds on a card
 
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
@@ -54,6 +51,8 @@ def check_faiss_builds(builds: Sequence[str]) -> None:
 check_faiss_builds(_installed_builds())  # before the import: a wrong mix can crash it
 
 import faiss  # noqa: E402
+
+from retrieval.hamming import Codes, threads_for  # noqa: E402
 
 
 def write_rows(path: Path, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> None:
@@ -160,18 +159,15 @@ class Search:
         self._place = np.argsort(ids, kind="stable")  # where an id is among the rows of all parts
         self._ids = ids[self._place]
         self._shown = ~np.isin(self._ids, hidden)
-        self._codes: Any = None  # of the ids that may be answered, in the order of those
-        self._stored_codes: NDArray[np.uint8]  # the same, (n, bits / 8)
+        self._codes: Codes | None = None  # of the ids that may be answered, in their order
         self._answerable = self._ids[self._shown], self._place[self._shown]
         self._card: Any = None
-        self._card_codes: Any = None
-        self._card_resources: Any = None
         self._guard = threading.Lock()  # an index on the card serves one thread at a time
 
     @property
     def bits(self) -> int:
         """The length of the codes; 0 before `load_codes`."""
-        return 0 if self._codes is None else int(self._codes.d)
+        return 0 if self._codes is None else self._codes.bits
 
     def load_codes(self, files: Sequence[Path]) -> None:
         """Read the codes of each segment, in the order of the segments, into memory.
@@ -192,14 +188,9 @@ class Search:
                     f"{8 * blocks[0].shape[1]}"
                 )
         if blocks:
-            codes = faiss.IndexBinaryFlat(8 * blocks[0].shape[1])
-            # By id: at equal distance faiss takes what comes first, so the shortlist does not
-            # depend on how the rows came into segments.
-            codes.add(np.concatenate(blocks)[self._answerable[1]])
-            codes.use_heap = False  # counts instead: quicker for hundreds of neighbours
-            self._codes = codes
-            memory = faiss.rev_swig_ptr(codes.xb.data(), codes.xb.size())
-            self._stored_codes = np.asarray(_Owned(memory, codes)).reshape(codes.ntotal, -1)
+            # By id: at equal distance what comes first is taken, so the shortlist does not depend
+            # on how the rows came into segments.
+            self._codes = Codes(np.concatenate(blocks)[self._answerable[1]])
 
     def count(self, only: NDArray[np.int64] | None = None) -> int:
         """How many rows compete: those not hidden, of these ids (m,) if given."""
@@ -228,7 +219,7 @@ class Search:
                     self._card = self._copy_to_card()
                 return _nearest([self._card.search(queries, k)], len(queries), k)
         found = []
-        with _threads_for(len(queries)):
+        with threads_for(len(queries)):
             for part, options in self._selected(self._competing(only)):
                 squared, rows = part.flat.search(queries, k, **options)
                 found.append((squared, np.where(rows < 0, -1, part.ids[rows])))
@@ -253,24 +244,22 @@ class Search:
         rows = len(ids) if competing is None else int(competing.sum())
         if rows == 0:
             return _nearest([], len(queries), k)
-        if activations.shape[1] != self.bits:
+        if self._codes is None or activations.shape[1] != self.bits:
             raise SearchError(
                 f"the photo's code has {activations.shape[1]} bits, the codes of the segments "
                 f"{self.bits}"
             )
-        options = {} if competing is None else _selecting(competing)
         shortlist = max(k, shortlist)
-        listed = self._nearest_codes(
-            np.packbits(activations > 0, axis=1), min(WIDER * shortlist, rows), options
-        )
+        codes = np.packbits(activations > 0, axis=1)
+        listed = self._codes.nearest(codes, min(WIDER * shortlist, rows), competing)
         found = []
         for query, mine, near in zip(
             np.asarray(queries, np.float32), activations, listed, strict=True
         ):
-            kept = np.sort(near[shorten(self._stored_codes[near], mine, shortlist)])
+            kept = np.sort(near[shorten(self._codes.stored[near], mine, shortlist)])
             index = _empty(queries.shape[1])  # the same arithmetic as `exact`
             index.add_sa_codes(self._rows(places[kept]).view(np.uint8), ids[kept])
-            with _threads_for(1):
+            with threads_for(1):
                 found.append(index.search(query[np.newaxis], k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return _nearest([(squared, nearest)], len(queries), k)
@@ -319,31 +308,12 @@ class Search:
         read_scattered(handles.tolist(), offsets.tolist(), rows)
         return rows
 
-    def _nearest_codes(
-        self, codes: NDArray[np.uint8], most: int, options: dict[str, Any]
-    ) -> NDArray[np.int64]:
-        """Where the `most` codes nearest to each of these (n, bits / 8) are: (n, most)."""
-        if not options and most <= _CARD_MOST and faiss.get_num_gpus() > 0:
-            with self._guard:
-                if self._card_codes is None:
-                    self._card_codes = faiss.GpuIndexBinaryFlat(self._resources(), self._codes)
-                listed: NDArray[np.int64] = self._card_codes.search(codes, most)[1]
-        else:
-            with _threads_for(len(codes)):
-                listed = self._codes.search(codes, most, **options)[1]
-        return listed
-
-    def _resources(self) -> Any:
-        """What faiss needs of the card; must outlive its indexes there."""
-        if self._card_resources is None:
-            self._card_resources = faiss.StandardGpuResources()
-        return self._card_resources
-
     def _copy_to_card(self) -> Any:
         width = self._parts[0].fp16.shape[1]
         config = faiss.GpuIndexFlatConfig()
         config.useFloat16 = True
-        index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources(), width, config))
+        self._resources = faiss.StandardGpuResources()  # must outlive the index
+        index = faiss.IndexIDMap(faiss.GpuIndexFlatL2(self._resources, width, config))
         shown = self._answerable[0]
         for part in self._parts:
             visible = np.isin(part.ids, shown)
@@ -408,17 +378,6 @@ def _nearest(
     ids = np.take_along_axis(ids, order, axis=1)
     full = int(np.isfinite(squared[0]).sum())  # the same for each query: as many rows compete
     return np.sqrt(np.maximum(squared[:, :full], 0)), ids[:, :full]
-
-
-@contextmanager
-def _threads_for(queries: int) -> Iterator[None]:
-    """faiss gives each query to one thread; threads without one would only spin, and cost time."""
-    most = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(most, queries))  # of this Python thread only
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(most)
 
 
 def _selecting(rows: NDArray[np.bool_]) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def fill(catalog: Catalog, *paths: str) -> None:
         for path in paths:
             content = writer.next_content_id()
             labels = (("cat", 0.75), ("dog", 0.25))
-            writer.add_content(content, "s", NewContent(f"hash {content}", dict(COLUMNS), labels))
-            writer.put_photo(FileStat(path, 10, 20), content)
+            new = NewContent(f"hash {content}", dict(COLUMNS), labels)
+            writer.add_contents([content], "s", [new])
+            writer.put_photos([(FileStat(path, 10, 20), content)])
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -72,8 +73,7 @@ def test_ids_are_never_given_twice(tmp_path: Path) -> None:
     fill(catalog, "/p/a.jpg")
     gone = catalog.photos(offset=0, limit=1)[0].id
     with catalog.write() as writer:
-        content = writer.content_at("/p/a.jpg")
-        assert content is not None
+        (content,) = writer.contents_at(["/p/a.jpg", "/p/b.jpg"]).values()
         writer.remove_photos(["/p/a.jpg"])
         writer.replace_segments(["s"], None, [content])
         assert writer.next_content_id() > content

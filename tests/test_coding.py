@@ -55,7 +55,7 @@ def check_whole(library: Library) -> None:
 def test_a_new_library_has_codes_by_the_coder_that_comes_with_fc7(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.pipeline, "_BATCH", 3)
+    monkeypatch.setattr(indexer.pipeline, "BATCH", 3)
     library.index([photos])
     check_whole(library)
     _, coder = coder_of(library)
@@ -71,7 +71,7 @@ def test_a_new_library_has_codes_by_the_coder_that_comes_with_fc7(
 def test_codes_follow_when_photos_come_and_go(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer.pipeline, "_BATCH", 1)  # eight files of one row: they are merged
+    monkeypatch.setattr(indexer.pipeline, "BATCH", 1)  # eight files of one row: they are merged
     library.index([photos])
     check_whole(library)
     for photo in sorted(photos.rglob("*.jpg"))[:5]:
@@ -173,7 +173,7 @@ with open_library(Path(sys.argv[1])) as library:
 def test_a_recode_that_is_killed_leaves_the_old_codes_whole(
     library: Library, drawn: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
-    monkeypatch.setattr(indexer.pipeline, "_BATCH", 10)
+    monkeypatch.setattr(indexer.pipeline, "BATCH", 10)
     library.index([drawn])
     before = coder_of(library)[0]
     command = [sys.executable, "-c", RECODE, str(library.path), str(when)]

@@ -28,7 +28,7 @@ from indexer.catalog import Catalog
 from indexer.segments import SegmentStore
 
 library, folder, point, when = sys.argv[1:]
-indexer.pipeline._BATCH = 3
+indexer.pipeline.BATCH = 3
 left = int(when)
 
 def dying(method):
@@ -101,7 +101,8 @@ def check_finished(
     named = {segment.name for segment in catalog.segments()}
     named |= {store.codes_path(name, coder).name for name in named}
     assert {file.name for file in (library.path / "segments").iterdir()} == named
-    assert not list((library.path / "thumbnails").rglob("*.partial"))
+    thumbnails = {file.stem for file in (library.path / "thumbnails").rglob("*.jpg")}
+    assert thumbnails == {photo.content_hash for photo in library.photos()}
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pytest
 HOUSE = Path(__file__).parent.parent
 ROOMS = {"retrieval": {"retrieval"}, "indexer": {"retrieval", "indexer"}}
 HOMES = {
-    "torch": {"networks", "weights", "extractor", "codes", "compact", "training"},
-    "torchvision": {"networks", "weights", "extractor", "training"},
-    "faiss": {"search", "clustering"},
+    "torch": {"networks", "weights", "extractor", "codes", "compact", "training", "bench"},
+    "torchvision": {"networks", "weights", "extractor", "training", "bench"},
+    "faiss": {"search", "hamming", "clustering"},
     "sqlalchemy": {"catalog", "schema"},
-    "PIL": {"images", "raw", "exif"},
+    "PIL": {"images", "raw", "exif", "bench"},
     "streamlit": {"app", "browser", "pages"},
     "openvino": {"training"},
 }

@@ -323,7 +323,7 @@ def test_small_segments_are_merged_and_answers_stay(
     extractor: Extractor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(indexer.pipeline, "_BATCH", 2)
+    monkeypatch.setattr(indexer.pipeline, "BATCH", 2)
     folder = tmp_path / "drawn"
     for seed in range(20):
         draw(folder / f"{seed:02}.png", seed, (64, 64))
@@ -331,7 +331,7 @@ def test_small_segments_are_merged_and_answers_stay(
     segments = list((library.path / "segments").glob("*.faiss"))
     assert len(segments) < 8
     with open_library(tmp_path / "at once", extractor=extractor) as other:
-        monkeypatch.setattr(indexer.pipeline, "_BATCH", 128)
+        monkeypatch.setattr(indexer.pipeline, "BATCH", 128)
         other.index([folder])
         for photo in library.photos():
             ours = {h.photo.path: h.distance for h in library.search(photo.path, 5)}
@@ -442,3 +442,24 @@ def test_names_that_no_terminal_likes_are_indexed(library: Library, draw: Draw) 
     library.index([folder])
     assert {path.name for path in paths(library)} == {*names, bad.name}
     assert json.dumps([str(hit.photo.path) for hit in library.search(bad)])
+
+
+def test_a_copy_that_is_read_before_its_original_is_stored_shares_its_row(
+    library: Library, draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer.pipeline, "BATCH", 2)
+    first = draw(tmp_path / "photos" / "0.png", 0)
+    for number in range(1, 7):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(first.read_bytes())
+    report = library.index([tmp_path / "photos"])
+    assert (report.added, library.count()) == (7, 7)
+    assert len({photo.content_hash for photo in library.photos()}) == 1
+
+
+def test_a_run_tells_what_its_time_went_to(library: Library, photos: Path) -> None:
+    pace = library.index([photos]).pace
+    assert pace is not None
+    assert pace.files == 8
+    assert "alexnet" in pace.how
+    assert min(pace.reading, pace.describing, pace.storing) > 0
+    assert library.index([photos]).pace is None

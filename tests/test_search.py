@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import retrieval.hamming
 from retrieval.errors import DeviceError, SearchError
+from retrieval.hamming import Codes
 from retrieval.search import (
     Search,
     blend,
@@ -254,6 +256,27 @@ def test_a_restricted_shortlist_is_made_of_what_may_be_answered(tmp_path: Path) 
         assert set(found) <= listed
     assert search.by_codes(unit_rows(1, seed=2), signs(query), 50, 1, only)[1].shape == (1, 6)
     assert search.by_codes(unit_rows(1, seed=2), signs(query), 5, 9, only[:0])[1].shape == (1, 0)
+
+
+@pytest.mark.parametrize("share", [7, 1000])
+def test_codes_shared_by_threads_are_found_as_by_counting(
+    share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval.hamming, "_SHARE", share)
+    stored, queries = draw_codes(90, 1, seed=0), draw_codes(5, 1, seed=1)
+    codes, places = Codes(stored), np.arange(90)
+    among = np.random.default_rng(2).random(90) < 0.3
+    among[:40] = False  # in some threads' parts nothing competes
+    for query in queries:
+        distance = [(int(a) ^ int(query[0])).bit_count() for a in stored[:, 0]]
+        every = sorted(places, key=lambda at: (distance[at], at))
+        some = [at for at in every if among[at]]
+        assert codes.nearest(query[np.newaxis], 30)[0].tolist() == every[:30]
+        assert codes.nearest(query[np.newaxis], 9, among)[0].tolist() == some[:9]
+    at_once = codes.nearest(queries, 30)
+    assert [
+        codes.nearest(query[np.newaxis], 30)[0].tolist() for query in queries
+    ] == at_once.tolist()
 
 
 def test_codes_learned_by_itq_find_most_of_the_nearest_rows(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ui.terminal import (
     print_effort,
     print_hits,
     print_labelled,
+    print_pace,
     print_report,
     print_skips,
     shown,
@@ -66,6 +67,8 @@ def index(options: argparse.Namespace) -> int:
             progress=progress,
         )
         where = library.path
+    if options.explain:
+        print_pace(report.pace)
     print_report(report, where, as_json=options.json)
     return 0
 
@@ -267,6 +270,7 @@ def _add_library_commands(commands: Any) -> None:
     add_device(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
+    one.add_argument("--explain", action="store_true", help="say on stderr what took the time")
     add_json(one, "the summary as one JSON object")
 
     _add_search(commands)

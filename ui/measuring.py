@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import BenchError, EvaluationError
-from ui.arguments import add_json, add_model, command, lengths, svg
+from ui.arguments import add_json, add_library, add_model, command, count, lengths, svg
 from ui.terminal import (
     Progress,
     Stages,
     print_bench_search_head,
     print_bench_search_row,
     print_evaluation,
+    print_indexing,
+    print_start,
 )
 
 
@@ -39,6 +41,19 @@ def add_measuring_commands(commands: Any) -> None:
 
     bench = commands.add_parser("bench", help="measure speed on this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
+    one = command(
+        kinds, "index", bench_index, "indexing, beside the plain torchvision loop and the limit"
+    )
+    one.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
+    one.add_argument("--most", type=count, default=1000, metavar="N",
+                     help="photos, evenly chosen and copied aside (default: 1000)")  # fmt: skip
+    one.add_argument("--rounds", type=count, default=3, metavar="N", help="default: 3")
+    one.add_argument("--batch", type=count, default=32, metavar="N",
+                     help="of the plain loop (default: 32)")  # fmt: skip
+    one.add_argument("--plot", type=svg, metavar="FILE.svg", help="draw the rates")
+    add_model(one)
+    add_json(one, "as one JSON object")
+
     one = command(kinds, "search", bench_search, "how search grows with the number of photos")
     one.add_argument("--photos", type=int, default=100_000,
                      help="of the largest library (default: 100,000; 9 KB of temporary files "
@@ -48,6 +63,13 @@ def add_measuring_commands(commands: Any) -> None:
                           "gallery)")  # fmt: skip
     one.add_argument("--plot", type=svg, metavar="FILE.svg", help="draw how it grows")
     add_model(one)
+    add_json(one, "as one JSON object")
+
+    one = command(kinds, "start", bench_start, "what a fresh process takes to help and to answer")
+    add_library(one)
+    one.add_argument("--photo", type=Path, metavar="PHOTO",
+                     help="to ask with (default: one of the library)")  # fmt: skip
+    one.add_argument("--rounds", type=count, default=5, metavar="N", help="default: 5")
     add_json(one, "as one JSON object")
 
 
@@ -79,6 +101,26 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
     return 0
 
 
+def bench_index(options: argparse.Namespace) -> int:
+    from indexer.bench.indexing import draw_indexing, measure_indexing
+
+    with Stages() as tell:
+        figures = measure_indexing(
+            options.photos,
+            network=options.network,
+            weights=options.weights,
+            device=options.device,
+            most=options.most,
+            rounds=options.rounds,
+            batch=options.batch,
+            progress=tell,
+        )
+    print_indexing(figures, options.photos, as_json=options.json)
+    if options.plot:
+        _write(options.plot, draw_indexing(figures))
+    return 0
+
+
 def bench_search(options: argparse.Namespace) -> int:
     from indexer.bench.search import bench_search as bench
     from retrieval.extractor import Extractor
@@ -103,6 +145,17 @@ def bench_search(options: argparse.Namespace) -> int:
     if options.plot:
         points = [(r.photos, r.exact_ms, r.codes_ms, r.recall_at_10) for r in rows]
         _write(options.plot, draw_search(points))
+    return 0
+
+
+def bench_start(options: argparse.Namespace) -> int:
+    from indexer.bench.start import measure_start
+
+    with Stages() as tell:
+        figures = measure_start(
+            options.library, options.photo, rounds=options.rounds, progress=tell
+        )
+    print_start(figures, as_json=options.json)
     return 0
 
 

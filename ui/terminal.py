@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.bench.indexing import IndexingFigures
     from indexer.bench.search import SearchRow
+    from indexer.bench.start import StartFigures
     from indexer.catalog import Skip
     from indexer.finder import Effort, Hit, Labelled
     from indexer.library import Status
+    from indexer.pipeline import Pace
     from indexer.run import IndexReport
     from retrieval.evaluation import Comparison, LearnedOn, RetrievalFigures
 
@@ -263,3 +266,53 @@ class Stages:
 
     def tell(self, stage: str, done: int, total: int) -> None:
         self._bars.setdefault(stage, Progress(stage)).tell(done, total)
+
+
+def print_pace(pace: Pace | None) -> None:
+    """Say on stderr what an indexing run's time went to, and what binds."""
+    if pace is None:
+        print("fc7: no file had to be read", file=sys.stderr)
+        return
+    stages = {"decoding": pace.reading, "the network": pace.describing, "storing": pace.storing}
+    rates = ", ".join(f"{name} {pace.files / max(s, 1e-9):,.0f}" for name, s in stages.items())
+    print(f"fc7: {pace.how}", file=sys.stderr)
+    print(f"fc7: files/s: {rates}; {max(stages, key=lambda n: stages[n])} binds", file=sys.stderr)
+
+
+def print_indexing(figures: IndexingFigures, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures.summary()))
+        return
+    f = figures
+    print(f"{f.photos:,} photos of {shown(folder)}, means {f.mean_megapixels:.1f} megapixels and "
+          f"{f.mean_megabytes:.2f} MB; {f.left_out:,} left out")  # fmt: skip
+    print(f"{f.how}; {f.cores} cores")
+    print(f"photos/s, medians of {f.rounds} rounds, loading the network left out:")
+    meanings = {
+        "plain loop": f"PIL and torchvision, DataLoader of {f.cores} workers, float32, "
+        f"batches of {f.batch}, FC7 not stored",
+        "fc7": "fc7 index into a new library",
+        "decoding only": "reading, decoding and framing",
+        "network only": "pixels to descriptors",
+        "limit": "the slower of the two, which run at once"
+        if f.device == "cuda"
+        else "1 / (1 / decoding + 1 / network), which share the cores",
+    }
+    for (name, rate), meaning in zip(f.rates().items(), meanings.values(), strict=True):
+        print(f"  {name:14} {rate:8,.1f}  {meaning}")
+    print(f"fc7 is {f.ratio:.2f} times as fast as the plain loop, and reaches {f.efficiency:.2f} "
+          f"of the limit; {f.binds} binds")  # fmt: skip
+    print(f"descriptors differ by {f.distance:.4f} (Euclidean, unit rows, median)")
+    if f.peak_megabytes is not None:
+        print(f"peak memory of indexing {f.peak_megabytes:,.0f} MB")
+
+
+def print_start(figures: StartFigures, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(figures)))
+        return
+    print(f"seconds, medians of {figures.rounds} fresh processes; {figures.photos:,} photos")
+    print(f"  {figures.help:6.2f}  fc7 --help")
+    print(f"  {figures.opening:6.2f}  opening the library, and its search")
+    print(f"  {figures.known:6.2f}  fc7 search with a photo of the library")
+    print(f"  {figures.new:6.2f}  fc7 search with a photo that is new to it")

@@ -158,9 +158,12 @@ class _Builder:
         }  # fmt: skip
         with self.catalog.write() as writer:
             writer.add_segment(name, count)
-            for one in ids.tolist():
-                writer.add_content(one, name, NewContent(f"{one:064x}", columns, ()))
-                writer.put_photo(FileStat(f"/drawn/{one // 1000}/{one}.jpg", 0, 0), one)
+            numbers = ids.tolist()
+            contents = [NewContent(f"{one:064x}", columns, ()) for one in numbers]
+            writer.add_contents(numbers, name, contents)
+            paths = [f"/drawn/{one // 1000}/{one}.jpg" for one in numbers]
+            stats = [FileStat(path, 0, 0) for path in paths]
+            writer.put_photos(list(zip(stats, numbers, strict=True)))
         self.rows += count
 
 

@@ -33,8 +33,10 @@ Mode = Literal["auto", "exact", "codes"]
 # 200 MB: two cores compare it in 0.03 s when in memory (measured), an SSD reads it in 0.1 s. Up to
 # here an answer feels immediate, and codes would cost accuracy for nothing that a person notices.
 EXACT_ROWS = 25_000
-SHORTLISTS = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3200)  # those that it tries
-_ENOUGH = 0.98  # of the ten nearest by exact distance
+# What it tries where codes are used: the default, on photos as good as lossless, and longer ones
+# until they find enough of the ten nearest by exact distance.
+SHORTLISTS = (SHORTLIST, 500, 600, 800, 1000, 1200, 1600, 2400, 3200)
+_ENOUGH = 0.96
 _NEAREST = 10
 _QUERIES = 100
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 _COMPARED = 20_000  # descriptors, 300 MB
-_WORTH_TRAINING = 20_000  # photos: TODO
+_WORTH_TRAINING = EXACT_ROWS  # photos: with fewer, searches don't use codes
 _POOR = 0.97  # of the ten nearest
 DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # Linux: read what is in memory, else don't wait
 
 
+_Read = tuple[int, int, memoryview]  # from which open file, from where in it, to where
+
+
 class OpenFile:
     """A file open for reading as long as this lives; `handle` is the system's number of it."""
 
@@ -39,11 +42,9 @@ def read_scattered(
         raise ValueError("rows are read into an array that is C-contiguous")
     width = into.strides[0]
     memory = into.view(np.uint8).reshape(-1).data
-    missing = []
-    for row, (handle, offset) in enumerate(zip(handles, offsets, strict=True)):
-        place = memory[row * width : (row + 1) * width]
-        if not _read_at_once(handle, offset, place):
-            missing.append((handle, offset, place))
+    places = [memory[at : at + width] for at in range(0, len(memory), width)]
+    reads = list(zip(handles, offsets, places, strict=True))
+    missing = reads if _AT_ONCE is None else _read_at_once(reads, _AT_ONCE)
     if hasattr(os, "posix_fadvise"):
         for handle, offset, _ in missing:
             os.posix_fadvise(handle, offset, width, os.POSIX_FADV_WILLNEED)
@@ -52,11 +53,14 @@ def read_scattered(
             raise OSError(f"the file ends before its row at {offset}")
 
 
-def _read_at_once(handle: int, offset: int, place: memoryview) -> bool:
-    """Read a row if it is in memory; say whether it was."""
-    if _AT_ONCE is None:
-        return False
-    try:
-        return os.preadv(handle, [place], offset, _AT_ONCE) == len(place)
-    except OSError:  # not in memory, or a file system that can't tell
-        return False
+def _read_at_once(reads: list[_Read], flag: int) -> list[_Read]:
+    """Read the rows that are in memory; return the others."""
+    missing = []
+    for read in reads:
+        handle, offset, place = read
+        try:
+            if os.preadv(handle, [place], offset, flag) != len(place):
+                missing.append(read)
+        except OSError:  # not in memory, or a file system that can't tell
+            missing.append(read)
+    return missing

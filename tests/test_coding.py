@@ -116,11 +116,11 @@ def test_too_few_photos_teach_no_coder(library: Library, photos: Path) -> None:
     check_whole(library)
 
 
-def test_the_shortlist_is_as_long_as_the_library_needs(library: Library, drawn: Path) -> None:
+def test_the_shortlist_is_measured_on_the_library(library: Library, drawn: Path) -> None:
     library.index([drawn])
     library.train_codes(32)
     settings = Catalog(library.path / "catalog.sqlite").settings()
-    assert settings["shortlist"] == "100"  # all forty are in it
+    assert settings["shortlist"] == "400"  # all forty are in it
     assert float(settings["shortlist_recall"]) == 1
     assert settings["shortlist_rows"] == "40"
 

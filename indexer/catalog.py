@@ -420,30 +420,14 @@ def _holding(part: str, names: Iterable[str]) -> list[str]:
 
 
 def _photo_query() -> sa.Select[Any]:
+    """The columns of a Photo in the order of its fields, and then its content."""
+    c, p = t.contents.c, t.photos.c
     return sa.select(
-        t.photos.c.id,
-        t.photos.c.path,
-        t.photos.c.size,
-        t.photos.c.content,
-        *(column for column in t.contents.c if column.name not in ("id", "segment")),
-    ).join(t.contents, t.contents.c.id == t.photos.c.content)
+        p.id, p.path, c.hash, p.size, c.width, c.height, c.format, c.orientation, c.taken_at,
+        c.camera, c.lens, c.latitude, c.longitude, c.norm, c.indexed_at, p.content,
+    ).join(t.contents, c.id == p.content)  # fmt: skip
 
 
 def _photo(row: sa.Row[Any]) -> Photo:
-    return Photo(
-        id=row.id,
-        path=Path(row.path),
-        content_hash=row.hash,
-        size=row.size,
-        width=row.width,
-        height=row.height,
-        format=row.format,
-        orientation=row.orientation,
-        taken_at=row.taken_at,
-        camera=row.camera,
-        lens=row.lens,
-        latitude=row.latitude,
-        longitude=row.longitude,
-        norm=row.norm,
-        indexed_at=row.indexed_at,
-    )
+    values = tuple(row)
+    return Photo(values[0], Path(values[1]), *values[2:15])

@@ -149,8 +149,8 @@ def configure(connection: Any, _record: Any) -> None:
 
 
 def begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("fc7_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if connection.get_execution_options().get("fc7_write", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else one SELECT, a transaction by itself
 
 
 def migrate(engine: sa.Engine, migrations: Sequence[Migration], file: Path) -> None:

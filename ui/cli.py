@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from retrieval.errors import Fc7Error
 from ui.arguments import add_device, add_json, add_library, add_model, command, numbers
@@ -49,6 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def run() -> NoReturn:
+    """What `fc7` runs. It leaves at once: Python takes a second to tidy up after torch."""
+    code = main()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 # --- commands
@@ -359,4 +369,4 @@ def _add_network_commands(commands: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

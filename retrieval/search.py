@@ -297,7 +297,7 @@ class Search:
                 yield part, {} if rows.all() else _selecting(rows)
 
     def _rows(self, places: NDArray[np.int64]) -> NDArray[np.float16]:
-        """The rows (n, d) at these places (n,) among those of all parts."""
+        """The rows (n, d) at these places (n,) among those of all parts. Raises SearchError."""
         rows = np.empty((len(places), self._parts[0].fp16.shape[1]), np.float16)
         owner = np.searchsorted(self._ends, places, side="right")
         # Where the first of all rows would be in each file, if all were in it.
@@ -305,7 +305,10 @@ class Search:
         starts -= rows.strides[0] * (self._ends - [len(part.ids) for part in self._parts])
         handles = np.array([part.file.handle for part in self._parts])[owner]
         offsets = starts[owner] + rows.strides[0] * places
-        read_scattered(handles.tolist(), offsets.tolist(), rows)
+        try:
+            read_scattered(handles.tolist(), offsets.tolist(), rows)
+        except OSError as error:
+            raise SearchError(f"descriptors can't be read from the library: {error}") from error
         return rows
 
     def _copy_to_card(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -240,6 +241,14 @@ def test_what_is_known_of_the_query_beyond_its_code_chooses_among_the_nearest_co
                           for bit, a in enumerate(known.tolist())) for id_ in near}  # fmt: skip
         expected = sorted(near, key=lambda id_: (-round(alike[id_], 4), id_))[:5]
         assert set(named.tolist()) == set(expected)
+
+
+def test_a_segment_cut_while_it_is_open_is_told_in_one_line(tmp_path: Path) -> None:
+    rows, codes = unit_rows(200, seed=0), draw_codes(200, 4, seed=1)
+    search = coded(tmp_path, rows, codes, np.arange(200), 1)
+    os.truncate(tmp_path / "0.faiss", 4096)
+    with pytest.raises(SearchError, match="descriptors can't be read from the library: the file"):
+        search.by_codes(rows[:1], signs(codes[:1]), 5, 200)
 
 
 def test_a_restricted_shortlist_is_made_of_what_may_be_answered(tmp_path: Path) -> None:

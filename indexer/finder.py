@@ -36,7 +36,7 @@ EXACT_ROWS = 25_000
 # What it tries where codes are used: the default, on photos as good as lossless, and longer ones
 # until they find enough of the ten nearest by exact distance.
 SHORTLISTS = (SHORTLIST, 500, 600, 800, 1000, 1200, 1600, 2400, 3200)
-_ENOUGH = 0.96
+ENOUGH = 0.96
 _NEAREST = 10
 _QUERIES = 100
 
@@ -291,7 +291,7 @@ class Finder:
             _, found = search.by_codes(queries, activations, _NEAREST + 1, length)
             kept = sum(np.isin(w, f).sum() for w, f in zip(wanted, found, strict=True))
             recall = (int(kept) - len(asked)) / max(1, wanted.size - len(asked))
-            if recall >= _ENOUGH:
+            if recall >= ENOUGH:
                 break
         return Measured(length, recall, search.count())
 

@@ -23,7 +23,17 @@ import platformdirs
 from indexer.catalog import Catalog, Photo, Skip
 from indexer.coding import SAMPLE, CoderStore, recode, sample
 from indexer.filters import Filters
-from indexer.finder import EXACT_ROWS, Answer, Finder, Hit, Labelled, Mode, Query, unknown_photo
+from indexer.finder import (
+    ENOUGH,
+    EXACT_ROWS,
+    Answer,
+    Finder,
+    Hit,
+    Labelled,
+    Mode,
+    Query,
+    unknown_photo,
+)
 from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
@@ -38,7 +48,6 @@ if TYPE_CHECKING:
 
 _COMPARED = 20_000  # descriptors, 300 MB
 _WORTH_TRAINING = EXACT_ROWS  # photos: with fewer, searches don't use codes
-_POOR = 0.97  # of the ten nearest
 DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"
 NO_FILTERS = Filters()
@@ -446,6 +455,6 @@ def _advice(photos: int, codes: CodesStatus | None) -> tuple[str, ...]:
         advice.append(
             "fc7 codes train: there are many more photos than the codes were learned from"
         )
-    if codes.recall is not None and codes.recall < _POOR and codes.bits < max(BITS):
+    if codes.recall is not None and codes.recall < ENOUGH and codes.bits < max(BITS):
         advice.append(f"fc7 codes train --bits {2 * codes.bits}: longer codes keep more")
     return tuple(advice)

@@ -204,7 +204,8 @@ class Finder:
             raise ImageError(f"{name} can't be used: {error.reason}") from error
         with self._guard:
             extractor = self._load_extractor()
-        described = extractor.describe(frame(pixels, extractor.framing)[np.newaxis])
+        framed = frame(pixels, extractor.framing, extractor.side)
+        described = extractor.describe(framed[np.newaxis])
         return described.fc7, tuple(top_labels(described.probabilities, extractor.classes)[0])
 
     def _path_of(self, photo_id: int) -> Path:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, FileStat, NewContent, Skip, Writer
 from indexer.segments import SegmentStore, to_merge
-from retrieval.errors import ImageError
-from retrieval.images import PhotoInfo, frame, read_photo, sniff, thumbnail
+from retrieval.errors import ImageError, LibraryError
+from retrieval.images import PhotoInfo, frame, read_photo, sniff, write_thumbnail
 from retrieval.labels import top_labels
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _PATIENCE = 10.0  # seconds that a batch should take at most
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded photo: the network's input (224, 224, 3) uint8, metadata, and a small JPEG."""
+    """A decoded photo: the network's input (side, side, 3) uint8, metadata, and a small JPEG."""
 
     pixels: NDArray[np.uint8]
     info: PhotoInfo
@@ -55,7 +55,9 @@ class Read:
     picture: Picture | None
 
 
-def read_file(stat: FileStat, framing: str, is_known: Callable[[str], bool]) -> Read | Skip:
+def read_file(
+    stat: FileStat, framing: str, side: int, is_known: Callable[[str], bool]
+) -> Read | Skip:
     """Hash one file, and decode it unless its content is known. A bad file becomes a Skip."""
     path = Path(stat.path)
     try:
@@ -72,7 +74,7 @@ def read_file(stat: FileStat, framing: str, is_known: Callable[[str], bool]) -> 
             if not is_known(hash_):
                 file.seek(0)
                 pixels, info = read_photo(file)
-                picture = Picture(frame(pixels, framing), info, thumbnail(pixels))
+                picture = Picture(frame(pixels, framing, side), info, thumbnail(pixels))
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise ImageError("changed while it was read")
@@ -80,6 +82,10 @@ def read_file(stat: FileStat, framing: str, is_known: Callable[[str], bool]) -> 
         return Skip(path, error.reason)
     except OSError as error:
         return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
+    picture = None
+    if not known:
+        put_thumbnail(thumbnails, hash_, pixels)
+        picture = Picture(frame(pixels, framing), info)
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
@@ -150,7 +156,7 @@ class Pipeline:
         """Have the next files read, without waiting for them."""
 
         def read(stat: FileStat) -> Read | Skip:
-            return read_file(stat, self._extractor.framing, self._is_known)
+            return read_file(stat, self._extractor.framing, self._extractor.side, self._is_known)
 
         return [(stat, pool.submit(read, stat)) for stat in islice(todo, size)]
 
@@ -196,7 +202,6 @@ class Pipeline:
         rows = []
         for at, top in zip(new, labels, strict=True):
             picture = fresh[hashes[at]]
-            put_thumbnail(self._thumbnails, hashes[at], picture.thumbnail)
             columns = asdict(picture.info) | {"norm": float(described.norms[at]), "indexed_at": now}
             rows.append(
                 NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
@@ -265,14 +270,15 @@ def thumbnail_path(folder: Path, hash_: str) -> Path:
     return folder / hash_[:2] / f"{hash_}.jpg"
 
 
-def put_thumbnail(folder: Path, hash_: str, jpeg: bytes) -> None:
+def put_thumbnail(folder: Path, hash_: str, pixels: NDArray[np.uint8]) -> None:
     """Write a thumbnail that no row names yet: what a crash leaves half done is written again."""
     path = thumbnail_path(folder, hash_)
     try:
-        path.write_bytes(jpeg)
-    except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg)
+        with path.open("wb") as file:
+            write_thumbnail(pixels, file)
+    except OSError as error:
+        raise LibraryError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _first_of_each_content(batch: _Items) -> dict[str, Picture]:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]  # what ("photos", "coders"), done, in all
 
-_DIMENSIONS = 4096
 _ASKING = 300
 _ROUNDING = 1e-4  # of a descriptor's numbers, between batches
 
@@ -270,7 +269,7 @@ def _describe(
     paths: Sequence[Path], extractor: Extractor, progress: PhotoProgress
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Descriptors (n, d) of the files that give a picture, and why each of the others doesn't."""
-    fc7 = np.empty((len(paths), _DIMENSIONS), np.float32)
+    fc7 = np.empty((len(paths), extractor.fc7_size), np.float32)
     unreadable: dict[int, str] = {}
     for index, described in describe_files(paths, extractor, progress=progress):
         if isinstance(described, ImageError):

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from retrieval.download import Progress
 from retrieval.errors import DeviceError, WeightsError
-from retrieval.networks import CLASSIFIER, FC7_SIZE, MEAN, STD, build, fc7_layers
+from retrieval.networks import (
+    CLASSIFIER,
+    build,
+    fc7_layers,
+    fc7_size,
+    input_side,
+    normalisation,
+)
 from retrieval.weights import LoadedWeights, load_weights, stamp
 
 # Photos a pass, by device and family. On a processor the convolutions take a few photos at a time,
@@ -27,7 +34,7 @@ _CONVOLVED = {"cpu": {"alexnet": 32, "vgg": 8}, "cuda": {"alexnet": 512, "vgg": 
 class Descriptors:
     """What a network says of n photos, one row a photo."""
 
-    fc7: NDArray[np.float32]  # (n, 4096) after its ReLU, unit rows (a row of zeros stays so)
+    fc7: NDArray[np.float32]  # (n, fc7_size) after its ReLU, unit rows (a row of zeros stays so)
     norms: NDArray[np.float32]  # (n,) each row's Euclidean norm before it became a unit row
     probabilities: NDArray[np.float32]  # (n, classes) soft-max of fc8
 
@@ -42,9 +49,9 @@ class Extractor:
     """A network with its weights on a device, ready to describe photos.
 
     Public: network, weights (what to give to another Extractor to get the same), device ("cpu" or
-    "cuda"), shares_cores (whether it computes where photos are decoded), framing (how photos must
-    be framed for it), stamp, classes, batch_size (how many photos it takes in one pass: giving it
-    multiples of that is fastest).
+    "cuda"), shares_cores (whether it computes where photos are decoded), framing and side (how
+    photos must be framed for it, and to how many pixels), fc7_size, stamp, classes, batch_size (how
+    many photos it takes in one pass: giving it multiples of that is fastest).
     """
 
     def __init__(
@@ -65,35 +72,38 @@ class Extractor:
         """
         chosen, self._reason = choose_device(device)
         loaded = load_weights(network, weights, progress)
-        self.network = network
+        self.network = loaded.info.network
         self.weights = loaded.info.name
         self.device = chosen.type
         self.shares_cores = chosen.type == "cpu"
         self.framing = loaded.info.framing
+        self.side = input_side(self.network)
+        self.fc7_size = fc7_size(self.network)
+        self._shape = (self.side, self.side, 3)
         self.stamp = stamp(loaded.info)
         self.classes = loaded.classes
-        family = "alexnet" if network == "alexnet" else "vgg"
+        family = "alexnet" if self.network.startswith("alexnet") else "vgg"
         self.batch_size = _BATCH_SIZES[chosen.type][family]
         self._convolved = _CONVOLVED[chosen.type][family]
         self._dtype = _precision(chosen)
         to_fc7, self._fc8 = _prepare(loaded, chosen, self._dtype)
         self._convolutions, self._hidden = to_fc7[:CLASSIFIER], to_fc7[CLASSIFIER:]
-        self._mean = torch.tensor(MEAN, device=chosen).mul_(255).view(1, 3, 1, 1)
-        self._std = torch.tensor(STD, device=chosen).mul_(255).view(1, 3, 1, 1)
+        mean, std = normalisation(self.network)
+        self._mean = torch.tensor(mean, device=chosen).mul_(255).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=chosen).mul_(255).view(1, 3, 1, 1)
 
     def describe(self, pixels: NDArray[np.uint8]) -> Descriptors:
         """Describe n framed photos; a photo's row doesn't depend on the others, but for rounding.
 
-        pixels: (n, 224, 224, 3) RGB, n at least 1. They are taken batch_size at a time.
+        pixels: (n, side, side, 3) RGB, n at least 1. They are taken batch_size at a time.
 
         Raises WeightsError if the network's numbers run over.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (224, 224, 3):
-            raise ValueError(
-                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, 224, 224, 3)"
-            )
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self._shape:
+            wanted = ", ".join(map(str, self._shape))
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (n, {wanted})")
         count, pinned = len(pixels), self.device == "cuda"
-        fc7 = torch.empty((count, FC7_SIZE), pin_memory=pinned)
+        fc7 = torch.empty((count, self.fc7_size), pin_memory=pinned)
         norms = torch.empty((count,), pin_memory=pinned)
         probabilities = torch.empty((count, len(self.classes)), pin_memory=pinned)
         for start in range(0, count, self.batch_size):

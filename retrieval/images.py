@@ -46,13 +46,14 @@ __all__ = [
     "read_region",
     "sniff",
     "thumbnail",
+    "write_thumbnail",
 ]
 
 Region = tuple[float, float, float, float]  # x, y, width, height, from the upper left corner
 
 FRAMINGS = ("crop", "squash")
-SIDE = 224  # of a framed photo
-CROP_SHORT_SIDE = 256  # of the whole photo, before its centre is cut out
+SIDE = 224  # of a framed photo, unless the network takes another
+CROP_SHORT_SIDE = 256  # of the whole photo, before its centre of 224 is cut out
 
 # Decompression bombs are told by what the header claims, before anything is decoded. The largest
 # phone sensors have 200 megapixels; nothing may take more than 1.6 GB.
@@ -375,40 +376,46 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
-def frame(pixels: NDArray[np.uint8], framing: str = "crop") -> NDArray[np.uint8]:
+def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) -> NDArray[np.uint8]:
     """Fit a photo of any shape into the network's square.
 
-    pixels: (h, w, 3) uint8. Returns (224, 224, 3) uint8, bilinear with antialiasing.
+    pixels: (h, w, 3) uint8. Returns (side, side, 3) uint8, bilinear with antialiasing.
 
-    "crop" is torchvision's Resize(256) and CenterCrop(224), "squash" its Resize((224, 224)).
+    "crop" is torchvision's Resize(256) and CenterCrop(224), "squash" its Resize((224, 224)); at
+    another side the share that is cut off is the same.
     """
     height, width = pixels.shape[:2]
     if framing == "squash":
         box = (0.0, 0.0, float(width), float(height))
     elif framing == "crop":
-        left, right = _central_span(width, min(width, height))
-        top, bottom = _central_span(height, min(width, height))
+        left, right = _central_span(width, min(width, height), side)
+        top, bottom = _central_span(height, min(width, height), side)
         box = (left, top, right, bottom)
     else:
         raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, not {framing!r}")
     image = Image.fromarray(pixels)
-    return np.array(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
 
 
-def _central_span(length: int, short: int) -> tuple[float, float]:
+def _central_span(length: int, short: int, side: int) -> tuple[float, float]:
     """The part of a side that the centre crop keeps, in pixels of the unscaled photo.
 
     The whole photo is never scaled: a panorama of 1 x 5000 would take 1.3 million pixels' width.
     """
-    scaled = CROP_SHORT_SIDE * length // short
-    start = round((scaled - SIDE) / 2)
-    return start * length / scaled, (start + SIDE) * length / scaled
+    scaled = (CROP_SHORT_SIDE * side // SIDE) * length // short
+    start = round((scaled - side) / 2)
+    return start * length / scaled, (start + side) * length / scaled
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int = 320) -> bytes:
     """A JPEG of the photo for people to look at: long side at most `side`, never enlarged."""
+    out = io.BytesIO()
+    write_thumbnail(pixels, out, side)
+    return out.getvalue()
+
+
+def write_thumbnail(pixels: NDArray[np.uint8], file: BinaryIO, side: int = 320) -> None:
+    """Write what `thumbnail` gives. Into a real file Pillow does so beside other threads."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return out.getvalue()
+    image.save(file, "JPEG", quality=85)

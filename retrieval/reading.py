@@ -64,7 +64,7 @@ def describe_part(
     top, bottom = (min(max(round(y * height / info.height), 0), height) for y in box[1::2])
     if left == right or top == bottom:
         raise ImageError("the box lies outside the photo")
-    part = frame(pixels[top:bottom, left:right], extractor.framing)
+    part = frame(pixels[top:bottom, left:right], extractor.framing, extractor.side)
     return extractor.describe(part[np.newaxis])
 
 
@@ -74,7 +74,7 @@ def _decode(paths: Sequence[Path], extractor: Extractor, workers: int) -> Iterat
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for path in paths:
-            ahead.append(pool.submit(_read, path, extractor.framing))
+            ahead.append(pool.submit(_read, path, extractor.framing, extractor.side))
             if len(ahead) > 2 * extractor.batch_size:
                 yield ahead.popleft().result()
         while ahead:
@@ -83,12 +83,12 @@ def _decode(paths: Sequence[Path], extractor: Extractor, workers: int) -> Iterat
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, framing: str) -> _Framed:
+def _read(path: Path, framing: str, side: int) -> _Framed:
     try:
         pixels, _ = read_photo(path)
     except ImageError as error:
         return error
-    return frame(pixels, framing)
+    return frame(pixels, framing, side)
 
 
 def _describe(

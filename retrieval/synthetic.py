@@ -31,7 +31,7 @@ def describe_views(
 ) -> NDArray[np.float32]:
     """Describe ten views of each photo: whole and its four corners, and all of these mirrored.
 
-    Returns (10 n, 4096) unit rows; files that give no picture are left out.
+    Returns (10 n, d) unit rows; files that give no picture are left out.
     """
     described = []
     for done, path in enumerate(paths, start=1):
@@ -39,13 +39,13 @@ def describe_views(
             pixels, _ = read_photo(path)
         except ImageError:
             continue
-        described.append(extractor.describe(_views(pixels, extractor.framing)).fc7)
+        described.append(extractor.describe(_views(pixels, extractor)).fc7)
         if progress:
             progress(done, len(paths))
     return np.concatenate(described) if described else np.empty((0, 0), np.float32)
 
 
-def _views(pixels: NDArray[np.uint8], framing: str) -> NDArray[np.uint8]:
+def _views(pixels: NDArray[np.uint8], extractor: Extractor) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     down, across = max(1, round(_PART * height)), max(1, round(_PART * width))
     parts = [
@@ -53,7 +53,9 @@ def _views(pixels: NDArray[np.uint8], framing: str) -> NDArray[np.uint8]:
         *(rows[:, side] for rows in (pixels[:down], pixels[-down:])
           for side in (slice(across), slice(-across, None))),
     ]  # fmt: skip
-    framed = np.stack([frame(np.ascontiguousarray(part), framing) for part in parts])
+    framed = np.stack(
+        [frame(np.ascontiguousarray(p), extractor.framing, extractor.side) for p in parts]
+    )
     return np.concatenate([framed, framed[:, :, ::-1]])
 
 

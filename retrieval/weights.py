@@ -26,7 +26,7 @@ from retrieval.compact import unpack
 from retrieval.download import Progress, download
 from retrieval.errors import WeightsError
 from retrieval.images import FRAMINGS
-from retrieval.networks import FC8, MEAN, NETWORKS, STD, build, check_network
+from retrieval.networks import FC8, MEAN, NETWORKS, PUBLISHED, STD, build, check_network
 from retrieval.shipped import shipped
 
 _NORMALISATION = f"rgb/255, mean {MEAN}, std {STD}; fc7 after relu, unit rows; version 1"
@@ -73,7 +73,7 @@ def weights_table() -> list[WeightsInfo]:
     Downloads nothing.
     """
     bundled = [_bundled_info(n, p) for n in NETWORKS if (p := _bundled_path(n))]
-    return bundled + [_imagenet_info(network) for network in NETWORKS]
+    return bundled + [_imagenet_info(network) for network in PUBLISHED]
 
 
 def load_weights(

@@ -12,8 +12,17 @@ import pytest
 HOUSE = Path(__file__).parent.parent
 ROOMS = {"retrieval": {"retrieval"}, "indexer": {"retrieval", "indexer"}}
 HOMES = {
-    "torch": {"networks", "weights", "extractor", "codes", "compact", "training", "bench"},
-    "torchvision": {"networks", "weights", "extractor", "training", "bench"},
+    "torch": {
+        "networks",
+        "papers",
+        "weights",
+        "extractor",
+        "codes",
+        "compact",
+        "training",
+        "bench",
+    },
+    "torchvision": {"networks", "papers", "weights", "extractor", "training", "bench"},
     "faiss": {"search", "hamming", "clustering"},
     "sqlalchemy": {"catalog", "schema"},
     "PIL": {"images", "raw", "exif", "bench"},

@@ -212,7 +212,8 @@ def labels(options: argparse.Namespace) -> int:
             print(f"fc7: {shown(photo)} can't be used: {error.reason}", file=sys.stderr)
             failed = 1
             continue
-        described = extractor.describe(frame(pixels, extractor.framing)[np.newaxis])
+        framed = frame(pixels, extractor.framing, extractor.side)
+        described = extractor.describe(framed[np.newaxis])
         _print_labels(photo, top_labels(described.probabilities, extractor.classes)[0], options)
     return failed
 

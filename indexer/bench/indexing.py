@@ -315,10 +315,10 @@ def index_photos(job: Job) -> Round:
 
 def decode_only(job: Job) -> Round:
     """Files to framed pixels in as many threads as indexing has; no hashes, no thumbnails."""
-    framing = _extractor(job).framing
+    framing, side = _extractor(job).framing, _extractor(job).side
 
     def decode(photo: Path) -> None:
-        frame(read_photo(photo)[0], framing)
+        frame(read_photo(photo)[0], framing, side)
 
     photos = job.photos()
     start = time.perf_counter()
@@ -349,8 +349,9 @@ def _extractor(job: Job) -> Extractor:
 
 @cache
 def _some_pixels(job: Job) -> NDArray[np.uint8]:
-    framing = _extractor(job).framing
-    return np.stack([frame(read_photo(photo)[0], framing) for photo in job.photos()[:BATCH]])
+    framing, side = _extractor(job).framing, _extractor(job).side
+    photos = job.photos()[:BATCH]
+    return np.stack([frame(read_photo(photo)[0], framing, side) for photo in photos])
 
 
 def _round(photos: int, start: float) -> Round:

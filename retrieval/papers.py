@@ -1,0 +1,239 @@
+"""The two papers' own networks that torchvision lacks.
+
+Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*
+(2012), "AlexNet" below, and Simonyan and Zisserman, *Very Deep Convolutional Networks for
+Large-Scale Image Recognition* (2015), "VGG". Each is a module with torchvision's children
+`features`, `avgpool` and `classifier`, and starts from random numbers as its paper says.
+
+torchvision's `alexnet` is not AlexNet of 2012 but the one column of Krizhevsky's *One weird trick*
+(2014): 64-192-384-256-256 kernels, no groups, no response normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+_COLUMN = (48, 128, 192, 192, 128)  # kernels of conv1 to conv5 on each of the paper's two GPUs
+
+# VGG's Table 1. A number is that many 3 x 3 kernels and a ReLU, 256x1 so many of 1 x 1.
+_VGG_A_LRN = "64 lrn pool 128 pool 256 256 pool 512 512 pool 512 512 pool"
+_VGG_C = "64 64 pool 128 128 pool 256 256 256x1 pool 512 512 512x1 pool 512 512 512x1 pool"
+
+
+class ResponseNorm(nn.LocalResponseNorm):
+    """AlexNet's section 3.3: each activation a, divided by what its neighbours say of the place.
+
+        b_i = a_i / (k + alpha * sum of a_j squared over the n nearest kernels j) ** beta
+
+    k = 2, n = 5, alpha = 1e-4, beta = 0.75; a kernel near the first or the last has fewer
+    neighbours. VGG's A-LRN takes the same numbers.
+    """
+
+    def __init__(self) -> None:
+        # PyTorch divides its alpha by n, the paper doesn't: hence the n times larger one.
+        super().__init__(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        # In half precision the square of anything beyond 255 is infinite.
+        return super().forward(activations.float()).to(activations.dtype)
+
+
+class AlexNet(nn.Module):
+    """Five convolutional layers and three fully connected ones, under torchvision's names."""
+
+    def __init__(self, features: nn.Sequential, grid: int, classifier: nn.Sequential) -> None:
+        """grid: the side of pool5, at the side of input that the network is made for."""
+        super().__init__()
+        self.features = features
+        self.avgpool = nn.AdaptiveAvgPool2d((grid, grid))  # changes nothing at that side
+        self.classifier = classifier
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(n, 3, side, side) -> logits (n, classes)."""
+        logits: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(pixels)), 1))
+        return logits
+
+
+def alexnet_2012(classes: int = 1000) -> nn.Module:
+    """AlexNet as published: its section 3, and its section 5 for the random start.
+
+    The paper's 224 x 224 photos don't give its 55 x 55 outputs of conv1: (224 - 11) / 4 + 1 is
+    54.25. Copies of it take 227 without padding. Here it is 224 with two zeros around, as
+    torchvision has it: 55, and every network of 224 is trained and asked with the same photos.
+
+    The two GPUs are the two groups of conv2, 4 and 5. The paper's response normalisation runs over
+    "the total number of kernels in the layer", so over both GPUs' here.
+    """
+    features = nn.Sequential(
+        nn.Conv2d(3, 96, 11, stride=4, padding=2),
+        nn.ReLU(inplace=True),
+        ResponseNorm(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2),
+        nn.ReLU(inplace=True),
+        ResponseNorm(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+    )
+    network = AlexNet(features, 6, _classifier(256 * 6 * 6, 4096, classes))
+    _start_as_published(network)
+    return network
+
+
+def alexnet_half(classes: int = 1000) -> nn.Module:
+    """One GPU's column of AlexNet, alone and without response normalisation, for small sets."""
+    one, two, three, four, five = _COLUMN
+    features = nn.Sequential(
+        nn.Conv2d(3, one, 11, stride=4, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(one, two, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(two, three, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(three, four, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(four, five, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+    )
+    network = AlexNet(features, 6, _classifier(five * 6 * 6, 2048, classes))
+    _start_for_depth(network, "relu")
+    return network
+
+
+def alexnet_cifar(
+    classes: int = 10,
+    *,
+    activation: Literal["relu", "tanh"] = "relu",
+    normalisation: Literal["batch", "response", "none"] = "batch",
+    overlapping: bool = True,
+) -> nn.Module:
+    """One column of AlexNet for photos of 32 x 32: 3 x 3 kernels, normalised after conv1 and 2.
+
+    activation, normalisation, overlapping: for measuring what the paper's sections 3.1, 3.3 and 3.4
+    say of them. Pooling is 3 x 3 every 2 pixels, else 2 x 2; both give 16, 8 and 4 pixels a side.
+    Batch normalisation comes before the activation, response normalisation after it, each as in
+    its own paper.
+    """
+    one, two, three, four, five = _COLUMN
+    active = nn.ReLU if activation == "relu" else nn.Tanh
+
+    def normalised(kernels: int) -> list[nn.Module]:
+        if normalisation == "batch":
+            return [nn.BatchNorm2d(kernels), active()]
+        return [active(), ResponseNorm()] if normalisation == "response" else [active()]
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, padding=1) if overlapping else nn.MaxPool2d(2, 2)
+
+    features = nn.Sequential(
+        nn.Conv2d(3, one, 3, padding=1),
+        *normalised(one),
+        pool(),
+        nn.Conv2d(one, two, 3, padding=1),
+        *normalised(two),
+        pool(),
+        nn.Conv2d(two, three, 3, padding=1),
+        active(),
+        nn.Conv2d(three, four, 3, padding=1),
+        active(),
+        nn.Conv2d(four, five, 3, padding=1),
+        active(),
+        pool(),
+    )
+    network = AlexNet(features, 4, _classifier(five * 4 * 4, 2048, classes, active))
+    _start_for_depth(network, activation)
+    return network
+
+
+def vgg11_lrn(classes: int = 1000) -> nn.Module:
+    """VGG's configuration A-LRN: A with response normalisation after its first layer."""
+    network: nn.Module = models.VGG(_vgg_features(_VGG_A_LRN), num_classes=classes)
+    return network
+
+
+def vgg16_c(classes: int = 1000) -> nn.Module:
+    """VGG's configuration C: like D (VGG-16), but every third layer of a block is 1 x 1."""
+    network: nn.Module = models.VGG(_vgg_features(_VGG_C), num_classes=classes)
+    return network
+
+
+def _vgg_features(plan: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = 3
+    for word in plan.split():
+        if word == "pool":
+            layers.append(nn.MaxPool2d(2, 2))
+        elif word == "lrn":
+            layers.append(ResponseNorm())
+        else:
+            kernels, _, side = word.partition("x")
+            size = int(side or 3)
+            layers.append(nn.Conv2d(channels, int(kernels), size, padding=size // 2))
+            layers.append(nn.ReLU(inplace=True))
+            channels = int(kernels)
+    return nn.Sequential(*layers)
+
+
+def _classifier(
+    inputs: int, width: int, classes: int, active: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """fc6, fc7 and fc8. Dropout is of what fc6 and fc7 put out, as in the paper.
+
+    (torchvision's AlexNet drops what they take in.)
+    """
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        active(),
+        nn.Dropout(),
+        nn.Linear(width, width),
+        active(),
+        nn.Dropout(),
+        nn.Linear(width, classes),
+    )
+
+
+def _layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    """conv1 to conv5 and fc6 to fc8."""
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def _start_as_published(network: nn.Module) -> None:
+    """AlexNet's section 5: N(0, 0.01); biases 1 where ReLUs shall learn at once, elsewhere 0."""
+    layers = _layers(network)
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.01)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+    _, conv2, _, conv4, conv5, fc6, fc7, _ = layers
+    for layer in (conv2, conv4, conv5, fc6, fc7):  # of the fully connected only the hidden ones
+        assert layer.bias is not None
+        nn.init.ones_(layer.bias)
+
+
+def _start_for_depth(network: nn.Module, activation: Literal["relu", "tanh"]) -> None:
+    """He et al. (2015): weights so large that the signal neither fades nor grows layer by layer.
+
+    With a column's fewer inputs N(0, 0.01) would let it fade to a thousandth.
+    """
+    *hidden, fc8 = _layers(network)
+    for layer in hidden:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity=activation)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+    nn.init.normal_(fc8.weight, std=0.01)  # all classes alike at first
+    assert fc8.bias is not None
+    nn.init.zeros_(fc8.bias)

@@ -46,7 +46,6 @@ __all__ = [
     "read_region",
     "sniff",
     "thumbnail",
-    "write_thumbnail",
 ]
 
 Region = tuple[float, float, float, float]  # x, y, width, height, from the upper left corner
@@ -409,13 +408,8 @@ def _central_span(length: int, short: int, side: int) -> tuple[float, float]:
 
 def thumbnail(pixels: NDArray[np.uint8], side: int = 320) -> bytes:
     """A JPEG of the photo for people to look at: long side at most `side`, never enlarged."""
-    out = io.BytesIO()
-    write_thumbnail(pixels, out, side)
-    return out.getvalue()
-
-
-def write_thumbnail(pixels: NDArray[np.uint8], file: BinaryIO, side: int = 320) -> None:
-    """Write what `thumbnail` gives. Into a real file Pillow does so beside other threads."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    image.save(file, "JPEG", quality=85)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()

@@ -26,7 +26,16 @@ from retrieval.compact import unpack
 from retrieval.download import Progress, download
 from retrieval.errors import WeightsError
 from retrieval.images import FRAMINGS
-from retrieval.networks import FC8, MEAN, NETWORKS, PUBLISHED, STD, build, check_network
+from retrieval.networks import (
+    FC8,
+    MEAN,
+    NETWORKS,
+    PUBLISHED,
+    STD,
+    build,
+    check_network,
+    usual_framing,
+)
 from retrieval.shipped import shipped
 
 _NORMALISATION = f"rgb/255, mean {MEAN}, std {STD}; fc7 after relu, unit rows; version 1"
@@ -154,7 +163,7 @@ def _file_info(network: str, path: Path, name: str, source: str) -> WeightsInfo:
     made_for = words.get("network", network)
     if made_for != network:
         raise WeightsError(f"{path.name} is for {made_for}, not {network}")
-    framing = words.get("framing", "crop")
+    framing = words.get("framing", usual_framing(network))
     if framing not in FRAMINGS:
         raise WeightsError(f"{path.name} asks for framing {framing!r}, which fc7 doesn't know")
     return WeightsInfo(

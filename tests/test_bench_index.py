@@ -75,6 +75,19 @@ def test_a_folder_without_photos_is_told(tmp_path: Path) -> None:
         )
 
 
+def test_a_network_that_torchvision_lacks_has_no_plain_loop(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="torchvision's, which has no alexnet-half"):
+        measure_indexing(
+            tmp_path,
+            network="alexnet-half",
+            weights="bundled",
+            device="cpu",
+            most=9,
+            rounds=1,
+            batch=2,
+        )
+
+
 def test_a_fresh_process_helps_and_answers(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -269,6 +269,10 @@ class Catalog:
         rows = self._rows(sa.select(t.skipped).order_by("path"))
         return [Skip(Path(row.path), row.reason) for row in rows]
 
+    def sizes(self) -> set[int]:
+        """The sizes in bytes that photos' files have."""
+        return {row.size for row in self._rows(sa.select(t.photos.c.size).distinct())}
+
     def known_under(self, folder: str) -> tuple[dict[str, FileStat], dict[str, FileStat]]:
         """(photos, skipped files) whose path is `folder` or lies under it, by path."""
         return self._stats_under(t.photos, folder), self._stats_under(t.skipped, folder)

@@ -47,9 +47,12 @@ class Read:
 
 
 def read_file(
-    stat: FileStat, framing: str, side: int, is_known: Callable[[str], bool]
+    stat: FileStat, framing: str, side: int, is_known: Callable[[int, str], bool]
 ) -> Read | Skip:
-    """Hash one file, and decode it unless its content is known. A bad file becomes a Skip."""
+    """Hash one file, and decode it unless its content is known. A bad file becomes a Skip.
+
+    is_known: of a content, by its size in bytes and its hash.
+    """
     path = Path(stat.path)
     try:
         with path.open("rb") as file:
@@ -62,7 +65,7 @@ def read_file(
             file.seek(0)
             hash_ = hashlib.file_digest(file, "sha256").hexdigest()
             picture = None
-            if not is_known(hash_):
+            if not is_known(before.st_size, hash_):
                 file.seek(0)
                 picture = read_picture(file, framing, side)
             after = os.fstat(file.fileno())
@@ -105,6 +108,8 @@ class Pipeline:
         self._segments = segments
         self._thumbnails = thumbnails
         self._extractor = extractor
+        # Few files have the size of another: most need not be asked for by their hash.
+        self._sizes = catalog.sizes()
         self._spent: Counter[str] = Counter()  # nanoseconds, and files
 
     def run(self, stats: Iterable[FileStat], progress: Callable[[int], None]) -> None:
@@ -150,8 +155,8 @@ class Pipeline:
 
         return [(stat, pool.submit(read, stat)) for stat in islice(todo, size)]
 
-    def _is_known(self, hash_: str) -> bool:
-        return self._catalog.content_with(hash_) is not None
+    def _is_known(self, size: int, hash_: str) -> bool:
+        return size in self._sizes and self._catalog.content_with(hash_) is not None
 
     def _describe(self, items: _Items) -> tuple[dict[str, Picture], Descriptors | None]:
         """The pictures that are new, by hash, and what the network says of them."""
@@ -176,6 +181,7 @@ class Pipeline:
                 if isinstance(item, Skip):
                     writer.put_skip(stat, item.reason)
             self._store_photos(writer, read, contents, {hashes[at] for at in new})
+        self._sizes.update(item.stat.size for item in read)
         self._merge()
 
     def _store_contents(

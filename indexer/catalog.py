@@ -192,9 +192,8 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._engine.connect() as connection:
-            found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
-        return None if found is None else int(found)
+        rows = self._rows(sa.select(t.contents.c.id).where(t.contents.c.hash == hash_))
+        return int(rows[0].id) if rows else None
 
     def labels(self, content: int) -> list[tuple[str, float]]:
         query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")

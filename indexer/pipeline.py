@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, FileStat, NewContent, Skip, Writer
 from indexer.segments import SegmentStore, to_merge
-from retrieval.errors import ImageError, LibraryError
-from retrieval.images import PhotoInfo, frame, read_photo, sniff, write_thumbnail
+from retrieval.errors import ImageError
+from retrieval.images import PhotoInfo, frame, read_photo, sniff, thumbnail
 from retrieval.labels import top_labels
 
 if TYPE_CHECKING:
@@ -82,10 +82,6 @@ def read_file(
         return Skip(path, error.reason)
     except OSError as error:
         return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
-    picture = None
-    if not known:
-        put_thumbnail(thumbnails, hash_, pixels)
-        picture = Picture(frame(pixels, framing), info)
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
@@ -202,6 +198,7 @@ class Pipeline:
         rows = []
         for at, top in zip(new, labels, strict=True):
             picture = fresh[hashes[at]]
+            put_thumbnail(self._thumbnails, hashes[at], picture.thumbnail)
             columns = asdict(picture.info) | {"norm": float(described.norms[at]), "indexed_at": now}
             rows.append(
                 NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
@@ -270,15 +267,14 @@ def thumbnail_path(folder: Path, hash_: str) -> Path:
     return folder / hash_[:2] / f"{hash_}.jpg"
 
 
-def put_thumbnail(folder: Path, hash_: str, pixels: NDArray[np.uint8]) -> None:
+def put_thumbnail(folder: Path, hash_: str, jpeg: bytes) -> None:
     """Write a thumbnail that no row names yet: what a crash leaves half done is written again."""
     path = thumbnail_path(folder, hash_)
     try:
+        path.write_bytes(jpeg)
+    except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            write_thumbnail(pixels, file)
-    except OSError as error:
-        raise LibraryError(f"{path} can't be written: {error.strerror}") from error
+        path.write_bytes(jpeg)
 
 
 def _first_of_each_content(batch: _Items) -> dict[str, Picture]:

@@ -48,7 +48,6 @@ __all__ = [
     "rescale",
     "sniff",
     "thumbnail",
-    "write_thumbnail",
 ]
 
 Region = tuple[float, float, float, float]  # x, y, width, height, from the upper left corner
@@ -434,13 +433,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 def thumbnail(pixels: NDArray[np.uint8], side: int = 320) -> bytes:
     """A JPEG of the photo for people to look at: long side at most `side`, never enlarged."""
-    out = io.BytesIO()
-    write_thumbnail(pixels, out, side)
-    return out.getvalue()
-
-
-def write_thumbnail(pixels: NDArray[np.uint8], file: BinaryIO, side: int = 320) -> None:
-    """Write what `thumbnail` gives. Into a real file Pillow does so beside other threads."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    image.save(file, "JPEG", quality=85)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()

@@ -32,6 +32,7 @@ class _Network(NamedTuple):
     make: Callable[[int], nn.Module]  # from the number of classes
     side: int = 224  # of its input, in pixels
     fc7: int = 4096
+    framing: str = "crop"
 
 
 def _torchvisions(network: str, classes: int) -> nn.Module:
@@ -53,7 +54,7 @@ PUBLISHED = (  # those of torchvision, with weights trained on ImageNet
 _TABLE = {name: _Network(partial(_torchvisions, name)) for name in PUBLISHED} | {
     "alexnet-2012": _Network(papers.alexnet_2012),
     "alexnet-half": _Network(papers.alexnet_half, fc7=2048),
-    "alexnet-cifar": _Network(papers.alexnet_cifar, side=32, fc7=2048),
+    "alexnet-cifar": _Network(papers.alexnet_cifar, side=32, fc7=2048, framing="squash"),
     "vgg11-lrn": _Network(papers.vgg11_lrn),
     "vgg16-c": _Network(papers.vgg16_c),
 }
@@ -76,6 +77,15 @@ def fc7_size(network: str) -> int:
     """How many numbers its FC7 has. Raises WeightsError for an unknown network."""
     check_network(network)
     return _TABLE[network].fc7
+
+
+def usual_framing(network: str) -> str:
+    """How photos are framed for it, unless its weights say otherwise; raises WeightsError.
+
+    Photos of 32 x 32 are the thing itself, filling the picture: none of it is cut off.
+    """
+    check_network(network)
+    return _TABLE[network].framing
 
 
 def normalisation(

@@ -18,7 +18,7 @@ from retrieval.errors import DeviceError, ImageError, WeightsError
 from retrieval.extractor import Extractor
 from retrieval.images import frame, read_photo
 from retrieval.labels import Prediction, top_labels
-from retrieval.networks import NETWORKS, build, fc7_layers
+from retrieval.networks import NETWORKS, build, fc7_layers, fc7_size, input_side
 from retrieval.reading import describe_files
 from retrieval.weights import load_weights
 
@@ -76,8 +76,9 @@ def test_fc7_and_probabilities_are_those_of_torchvisions_own_network(
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_two_halves_of_a_network_are_its_forward_pass(network: str) -> None:
     to_fc7, fc8 = fc7_layers(build(network, 7))
-    fc7 = to_fc7(torch.empty(2, 3, 224, 224, device="meta"))
-    assert fc7.shape == (2, 4096)
+    side = input_side(network)
+    fc7 = to_fc7(torch.empty(2, 3, side, side, device="meta"))
+    assert fc7.shape == (2, fc7_size(network))
     assert fc8(fc7).shape == (2, 7)
     assert isinstance(list(to_fc7.children())[-1], nn.ReLU | nn.Dropout)
     whole = build(network, 7)

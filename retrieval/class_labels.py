@@ -4,7 +4,8 @@ By default a photo's class is the name of the folder below DATA that it lies in:
 or, where the classes are ImageNet's 1000, a WordNet id (n01440764). A photo in no folder may begin
 with such an id itself (n01440764_tench.JPEG). Else a file tells the classes:
 
-a CSV file         columns path (relative to the folder) and label or class
+a CSV file         columns path (relative to the folder) and label or class; if there is one
+                   called split, only rows with val count (the lists of fc7 split)
 NAME LABEL lines   ILSVRC2012_val_00000001.JPEG 65 (Caffe's val.txt: numbers from 0 in fc8's order),
                    or ...,n01751748 (Kaggle's LOC_val_solution.csv); what follows is passed over
 LABEL lines        one a photo, the photos sorted by name; numbers are those of the development kit
@@ -14,8 +15,8 @@ LABEL lines        one a photo, the photos sorted by name; numbers are those of 
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,28 +50,14 @@ def read_classes(
 ) -> ClassifiedPhotos:
     """Read which of a network's classes each photo of a folder shows. No photo is opened.
 
-    labels: a file as above; None reads the names of folders.
+    folder: or a list, split,path,class (a run's data.csv): its photos with the split val.
+    labels: a file as above; None reads the names of folders, or the list.
 
     Hidden files and linked folders are passed over. Raises EvaluationError if a label is none of
     the classes, or no photo has a label.
     """
-    if not folder.is_dir():
-        raise EvaluationError(f"no folder {folder}: give the folder of the labelled photos")
-    known = class_numbers(classes)
-    skipped: list[Skip] = []
-    if labels is None:
-        found = _by_folder(folder)
-    elif _has_header(labels):
-        found, skipped = _by_name(folder, _read_csv(labels))
-    else:
-        rows = _read_lines(labels)
-        if max(map(len, rows), default=1) == 1:
-            found = _in_order(folder, [row[0] for row in rows], labels)
-            numbers = _kit_numbers() if _is_imagenet(classes) else {}
-        else:
-            found, skipped = _by_name(folder, {row[0]: row[-1] for row in rows})
-            numbers = {str(place): place for place in range(len(classes))}
-        known = numbers | known
+    found, skipped, numbers = _read(folder, labels, classes)
+    known = numbers | class_numbers(classes)
     reason = _NO_LABEL if labels is None else _NOT_LISTED
     skipped += [Skip(path.as_posix(), reason) for path, label in found.items() if label is None]
     names = {path: label for path, label in found.items() if label is not None}
@@ -82,18 +69,14 @@ def read_classes(
     if not names:
         raise EvaluationError(f"{folder} holds no photo in a class folder: name a file of labels")
     targets = np.array([known[label] for label in names.values()], np.intp)
-    return ClassifiedPhotos(folder, tuple(names), targets, tuple(skipped))
+    base = folder.parent if folder.is_file() else folder
+    return ClassifiedPhotos(base, tuple(names), targets, tuple(skipped))
 
 
 def class_numbers(classes: Sequence[str]) -> dict[str, int]:
-    """The place of each name among the classes; of ImageNet's also by WordNet id.
-
-    A name that two classes share (ImageNet's crane is a bird and a machine) is left out.
-    """
-    times = Counter(classes)
-    places = {name: place for place, name in enumerate(classes) if times[name] == 1}
-    # No class's own name is lost by this: wnids are names of folders, not of things.
-    return places | (_wnids() if _is_imagenet(classes) else {})
+    """The place of each name among the classes; of ImageNet's also by WordNet id."""
+    names = {name: place for place, name in enumerate(classes)}
+    return names | (_wnids() if _is_imagenet(classes) else {})
 
 
 def class_of(path: PurePath, known: Mapping[str, int]) -> int | None:
@@ -133,6 +116,26 @@ def _kit_numbers() -> dict[str, int]:
 _Labels = dict[PurePath, str | None]
 
 
+def _read(
+    folder: Path, labels: Path | None, classes: Sequence[str]
+) -> tuple[_Labels, list[Skip], dict[str, int]]:
+    """Labels, what has none, and which classes numbers among the labels mean."""
+    if labels is None and folder.is_file():
+        return {PurePath(path): name for path, name in _read_csv(folder).items()}, [], {}
+    if not folder.is_dir():
+        raise EvaluationError(f"no folder {folder}: give the folder of the labelled photos")
+    if labels is None:
+        return _by_folder(folder), [], {}
+    if _has_header(labels):
+        return *_by_name(folder, _read_csv(labels)), {}
+    rows = _read_lines(labels)
+    if max(map(len, rows), default=1) > 1:
+        places = {str(place): place for place in range(len(classes))}
+        return *_by_name(folder, {row[0]: row[-1] for row in rows}), places
+    kit = _kit_numbers() if _is_imagenet(classes) else {}
+    return _in_order(folder, [row[0] for row in rows], labels), [], kit
+
+
 def _by_folder(folder: Path) -> _Labels:
     found: _Labels = {}
     for path in files_below(folder):
@@ -170,14 +173,16 @@ def _has_header(file: Path) -> bool:
 
 
 def _read_csv(file: Path) -> dict[str, str]:
-    rows = csv.DictReader(_text(file).splitlines(), strict=True)
+    """Path -> label; of a list with splits what validates."""
+    rows = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
     column = next((name for name in ("label", "class") if name in (rows.fieldnames or ())), None)
-    if column is None:
+    if column is None or "path" not in (rows.fieldnames or ()):
         raise EvaluationError(f"{file} must have the columns path,label in its first line")
     try:
-        return {row["path"] or "": row[column] or "" for row in rows}
+        kept = [row for row in rows if row.get("split", "val") == "val"]
     except csv.Error as error:
         raise EvaluationError(f"{file} can't be read as CSV: {error}") from error
+    return {row["path"] or "": row[column] or "" for row in kept}
 
 
 def _read_lines(file: Path) -> list[list[str]]:
@@ -188,8 +193,9 @@ def _read_lines(file: Path) -> list[list[str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        # Names of files may be any bytes: what is no UTF-8 goes through as it is.
+        return file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
         raise EvaluationError(f"{file} can't be read: {error}") from error
 
 

@@ -120,7 +120,8 @@ def evaluate_classifier(
     """Measure networks of the same classes, each alone and then all together.
 
     crops: some of CROPS. scales: short sides; none: 256, or as much more than the crop for a
-    network of other than 224.
+    network of other than 224. A network that sees photos squashed cuts its crops from those, unless
+    there are scales.
 
     A row for each network, way of cropping and scale; one with all scales averaged, if several; and
     one a way of cropping with all networks, if several. Photos that give no picture are skipped.
@@ -129,7 +130,8 @@ def evaluate_classifier(
     """
     plan = _plan(classifiers, crops, scales)
     rows = _rows(len(classifiers), crops, len(plan[0]))
-    read = partial(_read, plan=plan, framings=[one.framing for one in classifiers])
+    framings = ["crop" if scales else one.framing for one in classifiers]
+    read = partial(_read, plan=plan, framings=framings)
     ranks: list[NDArray[np.intp]] = []  # of each chunk (rows, m)
     predicted: list[NDArray[np.intp]] = []
     readable: list[int] = []
@@ -182,11 +184,6 @@ def _plan(
                 f"{first.name} and {other.name} tell different classes apart: evaluate each alone"
             )
     for one in classifiers:
-        if one.framing != "crop" and (scales or {*crops} != {"centre"}):
-            raise EvaluationError(
-                f"{one.name} sees photos squashed to {one.side} x {one.side}: it can be evaluated "
-                "by --crops centre alone, without --scales"
-            )
         if scales and min(scales) < one.side:
             raise EvaluationError(
                 f"scale {min(scales)} is less than the crops of {one.name}, {one.side} x {one.side}"
@@ -217,7 +214,7 @@ _Views = list[list[Pixels]]  # of one photo: of each network, of each of its sca
 def _read(
     path: Path, plan: Sequence[Sequence[int]], framings: Sequence[str]
 ) -> _Views | ImageError:
-    """A photo at each scale. A photo that is squashed has that for its only one."""
+    """A photo at each network's scales."""
     try:
         pixels, _ = read_photo(path, min_side=MAX_PIXELS)  # scaled once, as published
         scaled = {scale: rescale(pixels, scale) for scales in plan for scale in scales}

@@ -23,17 +23,20 @@ _CONFUSED = 10  # pairs printed
 def add_class_measures(kinds: Any) -> None:
     """`fc7 evaluate classifier` and `fc7 evaluate linear`."""
     one = command(kinds, "classifier", evaluate_classifier, "how often the right class is named")
-    one.add_argument("--data", type=Path, required=True, metavar="FOLDER",
+    one.add_argument("--data", type=Path, required=True, metavar="FOLDER|LIST",
                      help="of class folders, named as the weights name their classes; ImageNet's "
-                          "may be WordNet ids (n01440764)")  # fmt: skip
+                          "may be WordNet ids (n01440764); or a run's data.csv: what validates"
+                     )  # fmt: skip
     one.add_argument("--labels", type=Path, metavar="FILE",
                      help="for a folder without class folders: a CSV file with path,label; lines "
                           "of a name and a class; or ILSVRC2012_validation_ground_truth.txt"
                      )  # fmt: skip
-    one.add_argument("--network", default="alexnet", help="alexnet (default), vgg16, ...")
-    one.add_argument("--weights", nargs="+", default=["bundled"], metavar="NAME|FILE",
-                     help="bundled (default), imagenet, or a file; NETWORK:NAME for another "
-                          "network; several are averaged too")  # fmt: skip
+    one.add_argument("--network", help="alexnet (default), vgg16, ...; weights of your own name "
+                                       "theirs")  # fmt: skip
+    one.add_argument("--weights", nargs="+", default=["bundled"], metavar="NAME|FILE|RUN",
+                     help="bundled (default), imagenet, a file, or the folder of a run of fc7 "
+                          "train; as NETWORK:NAME for another network; several are averaged too"
+                     )  # fmt: skip
     one.add_argument("--crops", nargs="+", choices=_CROPS, default=["centre"], metavar="WAY",
                      help="centre (default), ten (AlexNet), dense, multi, multi+dense (VGG); "
                           "several give a table")  # fmt: skip

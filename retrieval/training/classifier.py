@@ -29,7 +29,7 @@ class Classifier:
 
     def __init__(
         self,
-        network: str = "alexnet",
+        network: str | None = None,
         weights: str = "bundled",
         device: str = "auto",
         *,
@@ -37,7 +37,8 @@ class Classifier:
     ) -> None:
         """Load the weights and put them on the device.
 
-        weights: "bundled", "imagenet" or the path of a file.
+        network: None takes the one that the weights are for.
+        weights: "bundled", "imagenet", or the path of a file or of a training run's folder.
         progress: told of a download, in bytes.
 
         Raises WeightsError or DeviceError.
@@ -111,3 +112,9 @@ class Classifier:
         if not probabilities.isfinite().all():
             raise WeightsError(f"{self.name} gives numbers that are not finite: try other weights")
         return np.asarray(probabilities.numpy(), np.float32)
+
+
+def first_kernels(network: str | None, weights: str = "bundled") -> NDArray[np.float32]:
+    """The kernels (n, 3, k, k) of a network's first layer. Raises WeightsError."""
+    kernels = load_weights(network, weights).state_dict["features.0.weight"]
+    return np.asarray(kernels.numpy(), np.float32)

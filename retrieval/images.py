@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,10 +41,12 @@ __all__ = [
     "FRAMINGS",
     "MAX_PIXELS",
     "PhotoInfo",
+    "Picture",
     "Region",
     "encode_png",
     "frame",
     "read_photo",
+    "read_picture",
     "read_region",
     "rescale",
     "sniff",
@@ -55,6 +58,7 @@ Region = tuple[float, float, float, float]  # x, y, width, height, from the uppe
 FRAMINGS = ("crop", "squash")
 SIDE = 224  # of a framed photo, unless the network takes another
 CROP_SHORT_SIDE = 256  # of the whole photo, before its centre of 224 is cut out
+THUMBNAIL_SIDE = 320
 
 _THINNEST = 20  # times its short side may a photo be long that is scaled as a whole
 
@@ -71,6 +75,7 @@ _BYTES_PER_PIXEL_OTHERWISE = 8
 LARGE_BYTES = MAX_BYTES // 4
 
 _LARGE = threading.Lock()
+_HAS_MEMFD = hasattr(os, "memfd_create")  # Linux
 
 # Pillow has checks of its own inside some decoders. It raises at twice this number.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
@@ -119,6 +124,15 @@ class PhotoInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What a library takes of a photo."""
+
+    pixels: NDArray[np.uint8]  # (side, side, 3), framed: the network's input
+    info: PhotoInfo
+    thumbnail: bytes  # a JPEG
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     """A picture whose header is read and whose pixels are not yet."""
 
@@ -142,10 +156,17 @@ def read_photo(
     Returns (h, w, 3) uint8 RGB in sRGB, transparency over white, of an animation the first frame.
     Raises ImageError for any file that gives no whole picture.
     """
-    with _file_of(source) as file:
-        opened = _open(file)
-        with _LARGE if _peak_bytes(opened.coding, opened.image) > LARGE_BYTES else nullcontext():
-            return _decode(opened, min_side), _describe(opened)
+    image, info = _read(source, min_side)
+    return np.array(image), info
+
+
+def read_picture(source: Path | BinaryIO | bytes, framing: str, side: int = SIDE) -> Picture:
+    """Take of a photo all that indexing needs: `read_photo`, `frame` and `thumbnail` in one.
+
+    Raises ImageError as `read_photo` does.
+    """
+    image, info = _read(source, CROP_SHORT_SIDE)
+    return Picture(_frame(image, framing, side), info, _thumbnail(image, THUMBNAIL_SIDE))
 
 
 def read_region(
@@ -174,6 +195,13 @@ def read_region(
         raise ImageError(f"the region {asked} is not inside the photo ({info.width}x{info.height})")
     part = Image.fromarray(pixels[top:bottom, left:right])
     return np.array(_reduced(part, min_side))
+
+
+def _read(source: Path | BinaryIO | bytes, min_side: int) -> tuple[Image.Image, PhotoInfo]:
+    with _file_of(source) as file:
+        opened = _open(file)
+        with _LARGE if _peak_bytes(opened.coding, opened.image) > LARGE_BYTES else nullcontext():
+            return _decode(opened, min_side), _describe(opened)
 
 
 @contextmanager
@@ -305,7 +333,7 @@ def _describe(opened: _Opened) -> PhotoInfo:
     )
 
 
-def _decode(opened: _Opened, min_side: int) -> NDArray[np.uint8]:
+def _decode(opened: _Opened, min_side: int) -> Image.Image:
     with _decoder(opened.coding):
         image = opened.image
         if opened.coding == "JPEG":
@@ -314,7 +342,7 @@ def _decode(opened: _Opened, min_side: int) -> NDArray[np.uint8]:
         image = _to_rgb(image, min_side)
         if opened.turn in _TURNS:
             image = image.transpose(_TURNS[opened.turn])
-        return np.array(image)
+        return image
 
 
 def _to_rgb(image: Image.Image, min_side: int) -> Image.Image:
@@ -369,7 +397,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     elif profile and b"sRGB" not in profile.replace(b"\0", b""):
         source = io.BytesIO(profile)
     else:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     try:
         target = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
@@ -387,7 +415,11 @@ def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) ->
     "crop" is torchvision's Resize(256) and CenterCrop(224), "squash" its Resize((224, 224)); at
     another side the share that is cut off is the same.
     """
-    height, width = pixels.shape[:2]
+    return _frame(Image.fromarray(pixels), framing, side)
+
+
+def _frame(image: Image.Image, framing: str, side: int) -> NDArray[np.uint8]:
+    width, height = image.size
     if framing == "squash":
         box = (0.0, 0.0, float(width), float(height))
     elif framing == "crop":
@@ -396,7 +428,6 @@ def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) ->
         box = (left, top, right, bottom)
     else:
         raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, not {framing!r}")
-    image = Image.fromarray(pixels)
     return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
 
 
@@ -431,10 +462,16 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return out.getvalue()
 
 
-def thumbnail(pixels: NDArray[np.uint8], side: int = 320) -> bytes:
+def thumbnail(pixels: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> bytes:
     """A JPEG of the photo for people to look at: long side at most `side`, never enlarged."""
-    image = Image.fromarray(pixels)
+    return _thumbnail(Image.fromarray(pixels), side)
+
+
+def _thumbnail(image: Image.Image, side: int) -> bytes:
+    """Reduces the image itself."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return out.getvalue()
+    # Only into a real file does Pillow let other threads compute meanwhile.
+    with os.fdopen(os.memfd_create("thumbnail"), "w+b") if _HAS_MEMFD else io.BytesIO() as out:
+        image.save(out, "JPEG", quality=85)
+        out.seek(0)
+        return out.read()

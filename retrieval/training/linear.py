@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,12 +108,8 @@ def evaluate_linear(
     fc7 = np.empty((len(paths), extractor.fc7_size), np.float32)
     read: list[int] = []
     skipped = []
-    described = describe_files(
-        [folder / path for path in paths],
-        extractor,
-        progress=lambda done, total: tell("photos", done, total),
-    )
-    for index, row in described:
+    files = [folder / path for path in paths]
+    for index, row in describe_files(files, extractor, progress=partial(tell, "photos")):
         if isinstance(row, ImageError):
             skipped.append(Skip(paths[index].as_posix(), row.reason))
         else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.scores import SHORTLISTS
+from retrieval.svg import END, bar, begin, stroke, text
 
 if TYPE_CHECKING:
     from retrieval.evaluation import RetrievalFigures
@@ -20,6 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 52  # from a panel's edges to its axe
 _LEGEND_HEIGHT = 34
 _PANELS_A_ROW = 3
 _BAR_HEIGHT = 30
+_MOST_MARKS = 20  # on a line
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a05195")  # told apart by most eyes, and in grey:
 _MARKS = (  # around (0, 0)
     '<circle r="4"/>',
@@ -34,13 +35,14 @@ class Line:
     """Points joined in their order."""
 
     name: str  # the same name has the same colour in every panel
-    x: tuple[float, ...]  # above 0
-    y: tuple[float, ...]  # 0..1, or above 0 where the panel's y is logarithmic
+    x: tuple[float, ...]  # above 0 where the panel's x is logarithmic
+    y: tuple[float, ...]  # above 0 where the panel's y is logarithmic
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes; x is logarithmic, and every x of the lines is marked on it."""
+    """One pair of axes. Of a logarithmic x every one of the lines' is marked on it."""
 
     title: str
     x_label: str
@@ -48,6 +50,7 @@ class Panel:
     lines: tuple[Line, ...]
     level: tuple[str, float] | None = None  # a name and a y: a dashed line right across
     y_logarithmic: bool = False
+    x_logarithmic: bool = True
 
 
 def draw_codes(figures: RetrievalFigures) -> str:
@@ -98,17 +101,15 @@ def draw_bars(title: str, bars: Mapping[str, float]) -> str:
     width, height = 2 * _PANEL_WIDTH, _TOP + len(bars) * _BAR_HEIGHT + _RIGHT
     left = max(map(len, bars)) * 7 + 24  # room for the names, roughly
     unit = (width - left - 90) / max(bars.values())
-    parts = _begin(width, height)
-    parts.append(_text(width / 2, 22, title, 'text-anchor="middle" font-size="14"'))
+    parts = begin(width, height)
+    parts.append(text(width / 2, 22, title, 'text-anchor="middle" font-size="14"'))
     for place, (name, value) in enumerate(bars.items()):
         y = _TOP + place * _BAR_HEIGHT
         colour = _COLOURS[place % len(_COLOURS)]
-        parts.append(_text(left - 10, y + 19, name, 'text-anchor="end"'))
-        parts.append(
-            f'<rect x="{left}" y="{y + 4}" width="{value * unit:.1f}" height="22" fill="{colour}"/>'
-        )
-        parts.append(_text(left + value * unit + 8, y + 19, f"{value:,.1f}"))
-    return "\n".join([*parts, "</svg>\n"])
+        parts.append(text(left - 10, y + 19, name, 'text-anchor="end"'))
+        parts.append(bar(left, y + 4, value * unit, 22, colour))
+        parts.append(text(left + value * unit + 8, y + 19, f"{value:,.1f}"))
+    return "\n".join([*parts, END])
 
 
 def draw_panels(panels: Sequence[Panel]) -> str:
@@ -120,22 +121,14 @@ def draw_panels(panels: Sequence[Panel]) -> str:
     columns = min(len(panels), _PANELS_A_ROW)
     rows = math.ceil(len(panels) / columns)
     width, height = columns * _PANEL_WIDTH, rows * _PANEL_HEIGHT + _LEGEND_HEIGHT
-    parts = _begin(width, height)
+    parts = begin(width, height)
     for index, panel in enumerate(panels):
         x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
         heights = [y for p in panels if p.y_label == panel.y_label for y in _heights(p)]
         ticks = _powers(heights) if panel.y_logarithmic else _ticks(heights)
         parts.append(f'<g transform="translate({x} {y})">{_panel(panel, names, ticks)}</g>')
-    parts += [_legend(names, width, height - _LEGEND_HEIGHT / 2), "</svg>\n"]
+    parts += [_legend(names, width, height - _LEGEND_HEIGHT / 2), END]
     return "\n".join(parts)
-
-
-def _begin(width: int, height: int) -> list[str]:
-    return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="#222">',
-        '<rect width="100%" height="100%" fill="#fff"/>',
-    ]
 
 
 def _heights(panel: Panel) -> list[float]:
@@ -144,11 +137,12 @@ def _heights(panel: Panel) -> list[float]:
 
 def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
     xs = sorted({x for line in panel.lines for x in line.x})
+    x_scale = math.log if panel.x_logarithmic else float
 
     def across(x: float) -> float:
         """A single x stands in the middle."""
-        low, high = math.log(xs[0]), math.log(xs[-1])
-        share = (math.log(x) - low) / (high - low) if high > low else 0.5
+        low, high = x_scale(xs[0]), x_scale(xs[-1])
+        share = (x_scale(x) - low) / (high - low) if high > low else 0.5
         inside = _PANEL_WIDTH - _LEFT - _RIGHT
         return _LEFT + inside * (0.04 + 0.92 * share)
 
@@ -160,38 +154,48 @@ def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
 
     right, bottom = _PANEL_WIDTH - _RIGHT, _PANEL_HEIGHT - _BOTTOM
     middle = (_LEFT + right) / 2
-    parts = [_text(middle, 22, panel.title, 'text-anchor="middle" font-size="14"')]
+    parts = [text(middle, 22, panel.title, 'text-anchor="middle" font-size="14"')]
     for tick in ticks:
         y = down(tick)
-        parts.append(_stroke([(_LEFT, y), (right, y)], "#ddd"))
+        parts.append(stroke([(_LEFT, y), (right, y)], "#ddd"))
         label = f"{tick:g}" if panel.y_logarithmic else f"{tick:.2f}"
-        parts.append(_text(_LEFT - 8, y + 4, label, 'text-anchor="end"'))
-    for x in xs:
-        parts.append(_stroke([(across(x), bottom), (across(x), bottom + 5)], "#222"))
-        parts.append(_text(across(x), bottom + 19, _short(x), 'text-anchor="middle"'))
-    parts.append(_stroke([(_LEFT, _TOP), (_LEFT, bottom), (right, bottom)], "#222"))
-    parts.append(_text(middle, bottom + 40, panel.x_label, 'text-anchor="middle"'))
+        parts.append(text(_LEFT - 8, y + 4, label, 'text-anchor="end"'))
+    for x in xs if panel.x_logarithmic else _whole(xs):
+        parts.append(stroke([(across(x), bottom), (across(x), bottom + 5)], "#222"))
+        parts.append(text(across(x), bottom + 19, _short(x), 'text-anchor="middle"'))
+    parts.append(stroke([(_LEFT, _TOP), (_LEFT, bottom), (right, bottom)], "#222"))
+    parts.append(text(middle, bottom + 40, panel.x_label, 'text-anchor="middle"'))
     turned = f'text-anchor="middle" transform="rotate(-90 14 {(_TOP + bottom) / 2:.1f})"'
-    parts.append(_text(14, (_TOP + bottom) / 2, panel.y_label, turned))
+    parts.append(text(14, (_TOP + bottom) / 2, panel.y_label, turned))
     if panel.level:
         name, level = panel.level
-        parts.append(_stroke([(_LEFT, down(level)), (right, down(level))], "#222", dashed=True))
-        parts.append(_text(right, down(level) - 6, name, 'text-anchor="end"'))
+        parts.append(stroke([(_LEFT, down(level)), (right, down(level))], "#222", dashed=True))
+        parts.append(text(right, down(level) - 6, name, 'text-anchor="end"'))
     for line in panel.lines:
         place = names.index(line.name)
         points = [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)]
-        parts.append(_stroke(points, _COLOURS[place % len(_COLOURS)], width=2))
-        parts += [_mark(place, *point) for point in points]
+        colour = _COLOURS[place % len(_COLOURS)]
+        parts.append(stroke(points, colour, width=2, dashed=line.dashed))
+        if len(points) <= _MOST_MARKS and not line.dashed:
+            parts += [_mark(place, *point) for point in points]
     return "\n".join(parts)
 
 
 def _ticks(heights: Sequence[float]) -> list[float]:
     """Round numbers that enclose the heights, about five."""
     low, high = min(heights), max(heights)
-    step = next(s for s in (0.02, 0.05, 0.1, 0.2) if (high - low) / s < 5.001)
+    steps = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
+    step = next(s for s in steps if s > 0.015 and (high - low) / s < 5.001)
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)
     return [float(tick) for tick in np.arange(first, last + 1) * step]
+
+
+def _whole(xs: Sequence[float]) -> list[int]:
+    """Round whole numbers among the xs, at most seven."""
+    steps = (step * 10**power for power in range(9) for step in (1, 2, 5))
+    step = next(s for s in steps if (xs[-1] - xs[0]) / s <= 6)
+    return list(range(math.ceil(xs[0] / step) * step, math.floor(xs[-1]) + 1, step))
 
 
 def _powers(heights: Sequence[float]) -> list[float]:
@@ -214,9 +218,9 @@ def _legend(names: Sequence[str], width: float, y: float) -> str:
     parts = []
     for place, (name, space) in enumerate(zip(names, spaces, strict=True)):
         colour = _COLOURS[place % len(_COLOURS)]
-        parts.append(_stroke([(x, y), (x + 26, y)], colour, width=2))
+        parts.append(stroke([(x, y), (x + 26, y)], colour, width=2))
         parts.append(_mark(place, x + 13, y))
-        parts.append(_text(x + 33, y + 4, name))
+        parts.append(text(x + 33, y + 4, name))
         x += space
     return "\n".join(parts)
 
@@ -224,17 +228,3 @@ def _legend(names: Sequence[str], width: float, y: float) -> str:
 def _mark(place: int, x: float, y: float) -> str:
     colour, shape = _COLOURS[place % len(_COLOURS)], _MARKS[place % len(_MARKS)]
     return f'<g fill="{colour}" transform="translate({x:.1f} {y:.1f})">{shape}</g>'
-
-
-def _stroke(
-    points: Sequence[tuple[float, float]], colour: str, *, width: float = 1, dashed: bool = False
-) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    look = f'stroke="{colour}" stroke-width="{width:g}"'
-    if dashed:
-        look += ' stroke-dasharray="6 4"'
-    return f'<polyline points="{path}" fill="none" {look}/>'
-
-
-def _text(x: float, y: float, text: str, attributes: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{escape(text)}</text>'

@@ -43,10 +43,12 @@ __all__ = [
     "PhotoInfo",
     "Picture",
     "Region",
+    "encode_png",
     "frame",
     "read_photo",
     "read_picture",
     "read_region",
+    "rescale",
     "sniff",
     "thumbnail",
 ]
@@ -57,6 +59,8 @@ FRAMINGS = ("crop", "squash")
 SIDE = 224  # of a framed photo, unless the network takes another
 CROP_SHORT_SIDE = 256  # of the whole photo, before its centre of 224 is cut out
 THUMBNAIL_SIDE = 320
+
+_THINNEST = 20  # times its short side may a photo be long that is scaled as a whole
 
 # Decompression bombs are told by what the header claims, before anything is decoded. The largest
 # phone sensors have 200 megapixels; nothing may take more than 1.6 GB.
@@ -435,6 +439,27 @@ def _central_span(length: int, short: int, side: int) -> tuple[float, float]:
     scaled = (CROP_SHORT_SIDE * side // SIDE) * length // short
     start = round((scaled - side) / 2)
     return start * length / scaled, (start + side) * length / scaled
+
+
+def rescale(pixels: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """Scale a photo, in its own shape, until its short side has so many pixels.
+
+    pixels: (h, w, 3) uint8. Returns (h', w', 3) uint8, bilinear with antialiasing: torchvision's
+    Resize(short_side). Raises ImageError for a photo so thin that the result would be huge.
+    """
+    height, width = pixels.shape[:2]
+    short, long = min(width, height), max(width, height)
+    if long > _THINNEST * short:
+        raise ImageError(f"too thin ({width}x{height})")
+    size = (short_side * width // short, short_side * height // short)
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG file of (h, w, 3) uint8 pixels: each stays what it is."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> bytes:

@@ -1,4 +1,4 @@
-"""Figures for ranked answers, each as its authors published it.
+"""Figures for ranked answers and for classes, each as its authors published it.
 
 relevant: (k,) bool, the ranked answer, best first: is this photo relevant to the query? The query
 itself is never among them.
@@ -79,7 +79,61 @@ def n_s_score(relevant: NDArray[np.bool_]) -> float:
     return float(1 + relevant[:3].sum())
 
 
-# The same under ties
+# Classes
+
+
+def ranks_of_targets(
+    probabilities: NDArray[np.floating], targets: NDArray[np.integer]
+) -> NDArray[np.intp]:
+    """(n,): how many classes the network finds likelier than the true one; 0 is right.
+
+    probabilities: (n, c). targets: (n,) of each photo its class. Of equally likely classes the
+    first comes first.
+
+    >>> ranks_of_targets(np.array([[0.2, 0.5, 0.3], [0.5, 0.5, 0.0]]), np.array([2, 1]))
+    array([1, 1])
+    """
+    own = np.take_along_axis(probabilities, targets[:, np.newaxis], axis=1)
+    earlier = np.arange(probabilities.shape[1]) < targets[:, np.newaxis]
+    return np.asarray(((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1))
+
+
+def top_k_error(k: int, ranks: NDArray[np.integer]) -> float:
+    """Share of the photos whose class is not among the k likeliest (AlexNet, section 2).
+
+    ranks: (n,) as `ranks_of_targets` gives them, n at least 1.
+
+    >>> top_k_error(5, np.array([0, 4, 5, 999]))
+    0.5
+    """
+    return float((ranks >= k).mean())
+
+
+def confusion_matrix(
+    targets: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """(c, c): how many photos of each class (row) were taken for each class (column).
+
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    cells = np.bincount(targets * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes)
+
+
+def mean_class_accuracy(confusion: NDArray[np.integer]) -> float:
+    """The mean over classes of the share that was recognised; classes without a photo don't count.
+
+    >>> mean_class_accuracy(np.array([[3, 1], [0, 2]]))  # (3/4 + 2/2) / 2
+    0.875
+    """
+    photos = confusion.sum(axis=1)
+    there = photos > 0
+    return float((np.diagonal(confusion)[there] / photos[there]).mean())
+
+
+# Ranked answers under ties
 
 
 def tied_average_precision(relevant: Counts, sizes: Counts, total: int) -> float:

@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from retrieval.images import frame, read_photo
 if TYPE_CHECKING:
     from retrieval.extractor import Descriptors, Extractor
 
+T = TypeVar("T")
 PhotoProgress = Callable[[int, int], None]  # photos so far, photos in all
 
 _NOT_REDUCED = 1 << 28  # pixels: no photo's side is longer
@@ -40,7 +42,8 @@ def describe_files(
     workers: decoding threads; as many as there are processors unless said otherwise.
     """
     batch: list[tuple[int, _Framed]] = []
-    for index, framed in enumerate(_decode(paths, extractor, workers or os.cpu_count() or 1)):
+    read = partial(_read, framing=extractor.framing, side=extractor.side)
+    for index, framed in enumerate(read_ahead(paths, read, 2 * extractor.batch_size, workers)):
         batch.append((index, framed))
         if len(batch) == extractor.batch_size or index == len(paths) - 1:
             yield from _describe(batch, extractor)
@@ -68,17 +71,22 @@ def describe_part(
     return extractor.describe(part[np.newaxis])
 
 
-def _decode(paths: Sequence[Path], extractor: Extractor, workers: int) -> Iterator[_Framed]:
-    """Decode and frame in threads, in order, a bounded number ahead."""
-    ahead: deque[Future[_Framed]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+def read_ahead(
+    paths: Sequence[Path], read: Callable[[Path], T], ahead: int, workers: int | None = None
+) -> Iterator[T]:
+    """Call `read` with each path in threads: the results in order, at most so many ahead.
+
+    workers: threads; as many as there are processors unless said otherwise.
+    """
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode")
     try:
         for path in paths:
-            ahead.append(pool.submit(_read, path, extractor.framing, extractor.side))
-            if len(ahead) > 2 * extractor.batch_size:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:  # also when the caller stops halfway
         pool.shutdown(cancel_futures=True)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from retrieval.errors import Fc7Error
 from ui.arguments import add_device, add_json, add_library, add_model, command, numbers
+from ui.drawing import add_figure_commands
 from ui.measuring import add_measuring_commands
 from ui.terminal import (
     Progress,
@@ -270,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_library_commands(commands)
     _add_network_commands(commands)
     add_measuring_commands(commands)
+    add_figure_commands(commands)
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from retrieval.errors import BenchError, EvaluationError
 from ui.arguments import add_json, add_library, add_model, command, count, lengths, svg
+from ui.classifying import add_class_measures
 from ui.terminal import (
     Progress,
     Stages,
@@ -38,6 +39,8 @@ def add_measuring_commands(commands: Any) -> None:
     one.add_argument("--plot", type=svg, metavar="FILE.svg", help="draw what codes do")
     add_model(one)
     add_json(one, "as one JSON object")
+
+    add_class_measures(kinds)
 
     bench = commands.add_parser("bench", help="measure speed on this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")

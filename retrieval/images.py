@@ -41,6 +41,7 @@ __all__ = [
     "MAX_PIXELS",
     "PhotoInfo",
     "Region",
+    "cut",
     "frame",
     "read_photo",
     "read_region",
@@ -392,6 +393,16 @@ def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) ->
         box = (left, top, right, bottom)
     else:
         raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, not {framing!r}")
+    return cut(pixels, box, side)
+
+
+def cut(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], side: int
+) -> NDArray[np.uint8]:
+    """Scale a part of a photo to a square: (h, w, 3) -> (side, side, 3), as `frame` does.
+
+    box: left, top, right, bottom in pixels, fractions too, inside the photo and not empty.
+    """
     image = Image.fromarray(pixels)
     return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
 

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 _COMPARED = 20_000  # descriptors, 300 MB
 _WORTH_TRAINING = EXACT_ROWS  # photos: with fewer, searches don't use codes
-DEFAULT_NETWORK = "alexnet"
 DEFAULT_WEIGHTS = "bundled"
 NO_FILTERS = Filters()
 
@@ -153,7 +152,8 @@ class Library:
         """Bring the library in step with its folders; read only what is new or changed.
 
         folders: what to look at; none means every folder indexed before.
-        network, weights: asked of a new library; an old one keeps to its own.
+        network, weights: asked of a new library; an old one keeps to its own. Weights of a file or
+        of a training run's folder name their network.
         prune: forget the photos of folders that are missing or empty.
         progress: called with (files done, files to read).
 
@@ -176,21 +176,25 @@ class Library:
 
     # --- the model
 
-    def _choose_model(self, network: str | None, weights: str | None) -> tuple[str, str]:
-        """(network, weights) of this library; what is asked for must not contradict them."""
+    def _choose_model(self, network: str | None, weights: str | None) -> tuple[str | None, str]:
+        """(network, weights) of this library; what is asked for must not contradict them.
+
+        The network is None where the weights shall say which it is.
+        """
         settings = self._catalog.settings()
-        if weights is not None and Path(weights).exists():
+        if weights and weights not in ("bundled", "imagenet") and Path(weights).exists():
             weights = str(Path(weights).absolute())
         if "stamp" in settings:
             own = self._own_model()
         elif self._extractor is not None:
             own = (self._extractor.network, self._extractor.weights)
         else:
-            return network or DEFAULT_NETWORK, weights or DEFAULT_WEIGHTS
+            return network, weights or DEFAULT_WEIGHTS
         asked = (network or own[0], weights or own[1])
         if asked != own:
+            other = f"{network} ({asked[1]})" if network else asked[1]
             raise LibraryError(
-                f"{self.path} is of {own[0]} ({own[1]}), not of {asked[0]} ({asked[1]}): "
+                f"{self.path} is of {own[0]} ({own[1]}), not of {other}: "
                 "give another library with --library, or delete this one and index again"
             )
         return own
@@ -199,16 +203,16 @@ class Library:
         settings = self._catalog.settings()
         return settings["network"], settings["weights"]
 
-    def _claim(self, model: tuple[str, str], device: str) -> Extractor:
+    def _claim(self, model: tuple[str | None, str], device: str) -> Extractor:
         """Load the model; a new library takes its stamp, an old one must have the same."""
         extractor = self._load(model, device)
         if "stamp" not in self._catalog.settings():
             with self._catalog.write() as writer:
-                writer.set(network=model[0], weights=model[1], stamp=extractor.stamp)
+                writer.set(network=extractor.network, weights=model[1], stamp=extractor.stamp)
             self._use_coder()
         return extractor
 
-    def _load(self, model: tuple[str, str], device: str = "auto") -> Extractor:
+    def _load(self, model: tuple[str | None, str], device: str = "auto") -> Extractor:
         from retrieval.extractor import Extractor  # torch takes seconds: only when it is needed
 
         if self._extractor is None:

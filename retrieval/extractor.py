@@ -56,7 +56,7 @@ class Extractor:
 
     def __init__(
         self,
-        network: str = "alexnet",
+        network: str | None = None,
         weights: str = "bundled",
         device: str = "auto",
         *,
@@ -64,7 +64,8 @@ class Extractor:
     ) -> None:
         """Load the weights and put them on the device.
 
-        weights: "bundled", "imagenet" or the path of a file.
+        network: None takes the one that the weights are for.
+        weights: "bundled", "imagenet", or the path of a file or of a training run's folder.
         device: "auto" takes a CUDA card if one really works.
         progress: told of a download, in bytes.
 

@@ -25,22 +25,25 @@ _VGG_A_LRN = "64 lrn pool 128 pool 256 256 pool 512 512 pool 512 512 pool"
 _VGG_C = "64 64 pool 128 128 pool 256 256 256x1 pool 512 512 512x1 pool 512 512 512x1 pool"
 
 
-class ResponseNorm(nn.LocalResponseNorm):
-    """AlexNet's section 3.3: each activation a, divided by what its neighbours say of the place.
+class ResponseNorm(nn.Module):
+    """AlexNet's section 3.3: an activation is damped by those of neighbouring kernels there.
 
-        b_i = a_i / (k + alpha * sum of a_j squared over the n nearest kernels j) ** beta
+        b_i = a_i / (k + alpha * sum of a_j squared, j from i - n/2 to i + n/2) ** beta
 
-    k = 2, n = 5, alpha = 1e-4, beta = 0.75; a kernel near the first or the last has fewer
-    neighbours. VGG's A-LRN takes the same numbers.
+    k = 2, n = 5, alpha = 1e-4, beta = 0.75; the first and the last kernels have fewer neighbours.
+    VGG's A-LRN takes the same numbers. This alpha is the paper's: PyTorch's LocalResponseNorm (like
+    Caffe) divides the one it is given by n, and would need 5e-4.
     """
 
-    def __init__(self) -> None:
-        # PyTorch divides its alpha by n, the paper doesn't: hence the n times larger one.
-        super().__init__(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
-
-    def forward(self, activations: Tensor) -> Tensor:
-        # In half precision the square of anything beyond 255 is infinite.
-        return super().forward(activations.float()).to(activations.dtype)
+    def forward(self, a: Tensor) -> Tensor:
+        """(n, kernels, h, w) -> the same shape and type."""
+        kernels = torch.arange(a.shape[1], device=a.device)
+        near = ((kernels[:, None] - kernels).abs() <= 5 // 2).float()
+        # As a 1 x 1 convolution the sum takes half the time that LocalResponseNorm does. Always in
+        # full precision: in half, the square of anything beyond 255 is infinite.
+        with torch.autocast("cuda" if a.is_cuda else "cpu", enabled=False):
+            sums = nn.functional.conv2d(a.float().square(), near[:, :, None, None])
+            return (a * (2 + 1e-4 * sums).pow(-0.75)).to(a.dtype)
 
 
 class AlexNet(nn.Module):

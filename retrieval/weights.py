@@ -2,9 +2,11 @@
 
 "bundled"   ships with fc7 and works offline: one compact file a network
 "imagenet"  torchvision's own, downloaded once into torch's cache
-a path      a .safetensors or .pth file in torchvision's names, or a compact file
+a file      .safetensors or .pth in torchvision's names, or a compact file
+a folder    what `fc7 train` made: its best.safetensors
 
-Nothing is ever unpickled that could run code.
+The words in a .safetensors file may name its network. Nothing is ever unpickled that could run
+code.
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ from retrieval.shipped import shipped
 
 _NORMALISATION = f"rgb/255, mean {MEAN}, std {STD}; fc7 after relu, unit rows; version 1"
 
+NAMED = ("bundled", "imagenet")  # weights that are no paths
+DEFAULT_NETWORK = "alexnet"
+BEST = "best.safetensors"  # in the folder of a training run: its best epoch
+
 _COUNTER = "num_batches_tracked"  # BatchNorm counts its training steps; nothing is computed of it
 
 
@@ -48,7 +54,7 @@ class WeightsInfo:
     """One network's weights: what is known of them without loading them."""
 
     network: str
-    name: str  # "bundled", "imagenet", or the path of a file
+    name: str  # "bundled", "imagenet", or the path of a file or of a run's folder
     source: str  # where they come from: a URL, a recipe, a path
     licence: str
     bytes: int  # size of the file, rounded where it is not on this machine
@@ -85,16 +91,32 @@ def weights_table() -> list[WeightsInfo]:
     return bundled + [_imagenet_info(network) for network in PUBLISHED]
 
 
+def network_of(weights: str) -> str:
+    """The network that these weights are for: what their file says, else AlexNet.
+
+    Raises WeightsError if there is no such file, or it names a network that fc7 doesn't know.
+    """
+    if weights in NAMED:
+        return DEFAULT_NETWORK
+    file = _file(Path(weights).expanduser().resolve())
+    network = _metadata(file).get("network", DEFAULT_NETWORK)
+    if network not in NETWORKS:
+        raise WeightsError(f"{_shown(file)} is for {network}, a network that fc7 doesn't know")
+    return network
+
+
 def load_weights(
-    network: str, weights: str = "bundled", progress: Progress | None = None
+    network: str | None, weights: str = "bundled", progress: Progress | None = None
 ) -> LoadedWeights:
     """Load a network's weights.
 
-    weights: "bundled", "imagenet", or the path of a file.
+    network: None takes the one that the weights are for.
+    weights: "bundled", "imagenet", or the path of a file or of a training run's folder.
     progress: told of a download, in bytes.
 
     Raises WeightsError if the network is unknown, the weights can't be had, or don't fit.
     """
+    network = network or network_of(weights)
     check_network(network)
     if weights == "bundled":
         path = _bundled_path(network)
@@ -102,11 +124,14 @@ def load_weights(
             raise WeightsError(_no_bundled(network))
         return _load(_bundled_info(network, path), path)
     if weights == "imagenet":
+        if network not in PUBLISHED:
+            raise WeightsError(
+                f"torchvision has no {network}: train it with fc7 train, or give a file of weights"
+            )
         return load_imagenet(_imagenet_info(network), progress)
     path = Path(weights).expanduser().resolve()
-    if not path.is_file():
-        raise WeightsError(f"no weights file {path}: give a file, or 'bundled' or 'imagenet'")
-    return _load(_file_info(network, path, str(path), str(path)), path)
+    file = _file(path)
+    return _load(_file_info(network, file, str(path), str(file)), file)
 
 
 def load_imagenet(info: WeightsInfo, progress: Progress | None = None) -> LoadedWeights:
@@ -147,10 +172,29 @@ def _bundled_path(network: str) -> Path | None:
 
 def _no_bundled(network: str) -> str:
     have = [name for name in NETWORKS if _bundled_path(name)]
+    others = "use --weights imagenet" if network in PUBLISHED else "train it with fc7 train"
     return (
-        f"no bundled weights for {network} (there are some for: {', '.join(have) or 'none'}): use "
-        "--weights imagenet, or a file"
+        f"no bundled weights for {network} (there are some for: {', '.join(have) or 'none'}): "
+        f"{others}, or give a file"
     )
+
+
+def _file(path: Path) -> Path:
+    """The file that a path of weights means."""
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            raise WeightsError(
+                f"{path} holds no {BEST}: give the folder of a run of fc7 train, or a file"
+            )
+        return path / BEST
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}: give a file, or 'bundled' or 'imagenet'")
+    return path
+
+
+def _shown(file: Path) -> str:
+    """A file's name for people; of a run's file it is the folder that tells."""
+    return f"{file.parent.name}/{file.name}" if file.name == BEST else file.name
 
 
 def _bundled_info(network: str, path: Path) -> WeightsInfo:
@@ -162,10 +206,13 @@ def _file_info(network: str, path: Path, name: str, source: str) -> WeightsInfo:
     words = _metadata(path)
     made_for = words.get("network", network)
     if made_for != network:
-        raise WeightsError(f"{path.name} is for {made_for}, not {network}")
+        raise WeightsError(
+            f"{_shown(path)} is for {made_for}, not {network}: leave --network out, or give other "
+            "weights"
+        )
     framing = words.get("framing", usual_framing(network))
     if framing not in FRAMINGS:
-        raise WeightsError(f"{path.name} asks for framing {framing!r}, which fc7 doesn't know")
+        raise WeightsError(f"{_shown(path)} asks for framing {framing!r}, which fc7 doesn't know")
     return WeightsInfo(
         network=network,
         name=name,
@@ -208,7 +255,7 @@ def _percent(words: Mapping[str, str], key: str, path: Path) -> float | None:
     try:
         return float(words[key]) if key in words else None
     except ValueError as error:
-        raise WeightsError(f"{path.name}: its {key} is no number: {words[key]!r}") from error
+        raise WeightsError(f"{_shown(path)}: its {key} is no number: {words[key]!r}") from error
 
 
 def _sha256(path: Path) -> str:
@@ -230,8 +277,8 @@ def _load(info: WeightsInfo, path: Path) -> LoadedWeights:
         tensors = unpack(tensors, file.metadata)
     # BatchNorm's counters are whole numbers; all else computes.
     state = {k: v if k.endswith(_COUNTER) else v.float() for k, v in tensors.items()}
-    classes = _fit(state, info.network, path.name)
-    return LoadedWeights(info, state, _class_names(file, classes, path.name))
+    classes = _fit(state, info.network, _shown(path))
+    return LoadedWeights(info, state, _class_names(file, classes, _shown(path)))
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -25,9 +25,12 @@ def add_library(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", default="alexnet", help="alexnet (default), vgg16, ...")
-    parser.add_argument("--weights", default="bundled", metavar="NAME|FILE",
-                         help="bundled (default), imagenet, or a file")  # fmt: skip
+    parser.add_argument("--network",
+                         help="alexnet (default), vgg16, ...; weights of your own name theirs"
+                         )  # fmt: skip
+    parser.add_argument("--weights", default="bundled", metavar="NAME|FILE|RUN",
+                         help="bundled (default), imagenet, a file, or the folder of a run of "
+                         "fc7 train")  # fmt: skip
     add_device(parser)
 
 

@@ -176,6 +176,7 @@ def browse(options: argparse.Namespace) -> int:
 
 
 def networks(options: argparse.Namespace) -> int:
+    from retrieval.networks import NETWORKS
     from retrieval.weights import weights_table
 
     table = weights_table()
@@ -191,6 +192,8 @@ def networks(options: argparse.Namespace) -> int:
         print(f"{info.network:9} {info.name:9} {figures}  {known}")
     print("top-1 and top-5 in per cent: published on ImageNet's validation set; of bundled weights")
     print("measured on 500 photos, one a class (data/weights/README.md)")
+    bare = sorted(set(NETWORKS) - {info.network for info in table})
+    print(f"without weights of their own, to be trained: {', '.join(bare)}")
     return 0
 
 
@@ -275,9 +278,12 @@ def _add_library_commands(commands: Any) -> None:
     one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
-    one.add_argument("--network", help="of a new library: alexnet (default), vgg16, ...")
-    one.add_argument("--weights", metavar="NAME|FILE",
-                     help="of a new library: bundled (default), imagenet, or a file")  # fmt: skip
+    one.add_argument("--network",
+                     help="of a new library: alexnet (default), vgg16, ...; weights of your own "
+                     "name theirs")  # fmt: skip
+    one.add_argument("--weights", metavar="NAME|FILE|RUN",
+                     help="of a new library: bundled (default), imagenet, a file, or the folder of "
+                     "a run of fc7 train")  # fmt: skip
     add_device(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
@@ -348,7 +354,7 @@ def _add_network_commands(commands: Any) -> None:
     one = command(commands, "networks", networks, "every network and its weights")
     add_json(one, "one JSON object a line")
 
-    one = command(commands, "labels", labels, "the five likeliest ImageNet classes of photos")
+    one = command(commands, "labels", labels, "the five likeliest classes of photos")
     one.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     add_model(one)
     add_json(one, "one JSON object a photo")

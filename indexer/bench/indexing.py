@@ -38,9 +38,9 @@ from retrieval.errors import BenchError, ImageError
 from retrieval.extractor import Extractor, choose_device
 from retrieval.figures import draw_bars
 from retrieval.images import frame, read_photo
-from retrieval.networks import MEAN, STD
+from retrieval.networks import MEAN, PUBLISHED, STD
 from retrieval.reading import describe_files
-from retrieval.weights import load_weights
+from retrieval.weights import load_weights, network_of
 
 _COMPARED = 100  # photos of which both roads' descriptors are compared
 
@@ -129,7 +129,7 @@ class IndexingFigures:
 def measure_indexing(
     folder: Path,
     *,
-    network: str,
+    network: str | None,
     weights: str,
     device: str,
     most: int,
@@ -139,11 +139,16 @@ def measure_indexing(
 ) -> IndexingFigures:
     """Time the four works over at most `most` photos of a folder.
 
+    network: one of torchvision's, for the plain loop is; None: the one that the weights are for.
     batch: photos a pass of the plain loop.
     progress: called with the stage, how much of it is done, of how much.
 
-    Raises BenchError if the folder holds no photos; WeightsError, DeviceError.
+    Raises BenchError if the folder holds no photos or torchvision no such network; WeightsError,
+    DeviceError.
     """
+    network = network or network_of(weights)
+    if network not in PUBLISHED:
+        raise BenchError(f"the plain loop is torchvision's, which has no {network}")
     cores = os.cpu_count() or 1
     with TemporaryDirectory(prefix="fc7-bench-") as place, ExitStack() as parts:
         job = Job(Path(place) / "photos", network, weights, device, batch, cores)

@@ -223,7 +223,7 @@ class _Trainer:
             logits = self._together(self._input(pixels, noise)).float()
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self._recipe.smoothing)
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._sums += _score(logits.detach(), labels, loss.detach())
@@ -322,11 +322,12 @@ def _precision(device: torch.device) -> torch.dtype:
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AlexNet's section 5 sets the learning rate inside the momentum, torch outside of it:
+    """The optimizer of all weights that learn; momentum and decay are their papers'.
 
-        paper  v = m v - rate (g + decay w),  w = w + v     torch  v = m v + g + decay w,  w = w - rate v
+    AlexNet, section 5:  v = m v - rate (g + decay w)   w = w + v
+    torch:               v = m v + (g + decay w)        w = w - rate v
 
-    which is the same as long as the rate is.
+    which is the same as long as the rate stays.
     """
     learning = [weights for weights in network.parameters() if weights.requires_grad]
     if recipe.optimizer == "adam":

@@ -191,7 +191,7 @@ class Photos:
 
 
 def augmented(batch: Batch, recipe: Recipe, side: int, draws: Draws) -> NDArray[np.uint8]:
-    """What a recipe leaves to chance within a batch: crops and mirror images, (n, side, side, 3)."""
+    """Crop and mirror a batch as its recipe leaves to chance: (n, side, side, 3)."""
     pixels = padded(batch.pixels, recipe.margin)
     pixels = random_crops(pixels, side, draws.places[batch.rows])
     return mirror(pixels, draws.mirrored[batch.rows]) if recipe.mirror else pixels

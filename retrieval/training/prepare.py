@@ -18,6 +18,7 @@ from retrieval.training.augment import Colours, principal_colours
 from retrieval.training.recipes import recipe_for
 from retrieval.training.runs import Run, read_colours, write_run
 from retrieval.training.split import Listed, find_photos
+from retrieval.weights import NAMED
 
 _COLOUR_PHOTOS = 2000  # from which the principal colours are computed, evenly chosen
 
@@ -55,13 +56,16 @@ def prepare(asked: Asked) -> None:
         colours = read_colours(asked.colours)
     elif recipe.colour:
         colours = _colours_of([photo for photo in photos if photo.split == "train"])
+    start = asked.start
+    if start is not None and start not in NAMED:
+        start = str(Path(start).expanduser().resolve())
     run = Run(
         network=asked.network,
         preset=asked.preset,
         recipe=recipe,
         classes=tuple(sorted({photo.label for photo in photos})),
         seed=asked.seed,
-        start=asked.start,
+        start=start,
         freeze_conv=asked.freeze_conv,
         colours=colours,
     )

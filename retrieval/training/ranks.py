@@ -51,7 +51,8 @@ class Ranks:
         if self.count == 1:
             return network
         if self.device.type == "cuda":  # elsewhere torch has none: each normalises its own share
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            convert = nn.SyncBatchNorm.convert_sync_batchnorm
+            network = convert(network)  # type: ignore[no-untyped-call]
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, device_ids=devices)
 

@@ -31,8 +31,9 @@ from retrieval.errors import TrainingError
 from retrieval.training.augment import Colours
 from retrieval.training.recipes import Recipe
 from retrieval.training.split import Listed, list_text, read_list
+from retrieval.weights import BEST
 
-SETTINGS, DATA, LAST, BEST = "settings.json", "data.csv", "last.pt", "best.safetensors"
+SETTINGS, DATA, LAST = "settings.json", "data.csv", "last.pt"
 LOG, CURVES = "log.csv", "curves.png"
 _LIBRARIES = ("fc7", "torch", "torchvision", "numpy", "pillow", "safetensors")
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from retrieval.download import Progress
 from retrieval.errors import TrainingError
-from retrieval.networks import FC8, create
-from retrieval.training.runs import BEST
-from retrieval.weights import LoadedWeights, load_weights, network_of
+from retrieval.networks import FC8, build, create
+from retrieval.weights import load_weights, network_of
 
 _SHALLOW_CONV = 4  # layers of net A that a deeper one begins with
 
@@ -34,18 +31,42 @@ def begin(
     module = create(network, len(classes), torch.Generator().manual_seed(seed))
     if start is None:
         return module
-    other = network_of(start) or network
+    other = network_of(start, otherwise=network)
     loaded = load_weights(other, start, progress)
+    known = {
+        name: tensor
+        for name, tensor in loaded.state_dict.items()
+        if loaded.classes == classes or not name.startswith(f"{FC8}.")
+    }
     if other == network:
-        _take(module, loaded, classes)
+        module.load_state_dict(known, strict=False)  # BatchNorm's counters may be missing
     elif other.startswith("vgg") and network.startswith("vgg"):
-        _take_shallow(module, loaded, classes)
+        take_shallow(module, build(other, len(loaded.classes)), known)
     else:
         raise TrainingError(
             f"{start} is for {other}, and only a VGG network can begin with another's layers: use "
             f"--network {other}, or weights for {network}"
         )
     return module
+
+
+def take_shallow(deep: nn.Module, shallow: nn.Module, known: dict[str, Tensor]) -> None:
+    """VGG, section 3.1: begin with the first four convolutional layers and the fully connected ones
+    of a shallower network, such as A.
+
+    Each goes where it was: A's first four are conv1-1, 2-1, 3-1 and 3-2, the first of a block or
+    the second, and only there their shapes fit a deeper network.
+
+    shallow: only its shape counts. known: its numbers; what is missing stays as it is in `deep`.
+    """
+    ours, theirs = _conv_places(deep), _conv_places(shallow)
+    taken = {name: tensor for name, tensor in known.items() if name.startswith("classifier.")}
+    for place in list(theirs)[:_SHALLOW_CONV]:
+        for mine, learned in zip(ours[place], theirs[place], strict=False):
+            for name, tensor in known.items():
+                if name.startswith(f"{learned}."):
+                    taken[f"{mine}.{name.removeprefix(f'{learned}.')}"] = tensor
+    deep.load_state_dict(taken, strict=False)
 
 
 def freeze_conv(module: nn.Module) -> None:
@@ -63,43 +84,16 @@ def set_dropout(module: nn.Module, share: float) -> None:
             layer.p = share
 
 
-def _take(module: nn.Module, loaded: LoadedWeights, classes: tuple[str, ...]) -> None:
-    taken = {
-        name: tensor
-        for name, tensor in loaded.state_dict.items()
-        if loaded.classes == classes or not name.startswith(f"{FC8}.")
-    }
-    module.load_state_dict(taken, strict=False)
-
-
-def _take_shallow(module: nn.Module, loaded: LoadedWeights, classes: tuple[str, ...]) -> None:
-    """VGG, section 3.1: the first four convolutional layers and the fully connected ones of net A.
-
-    Each goes where it was: its first four are conv1-1, 2-1, 3-1 and 3-2, the first of a block or
-    the second, and only there their shapes fit a deeper network.
-    """
-    shallow = create(loaded.info.network, len(loaded.classes))
-    shallow.load_state_dict(loaded.state_dict, strict=False)
-    ours, theirs = _conv_places(module), _conv_places(shallow)
-    for place in list(theirs)[:_SHALLOW_CONV]:
-        for mine, learned in zip(ours[place], theirs[place], strict=False):
-            mine.load_state_dict(learned.state_dict())
-    fully_connected = {k: v for k, v in loaded.state_dict.items() if k.startswith("classifier.")}
-    if loaded.classes != classes:
-        fully_connected = {k: v for k, v in fully_connected.items() if not k.startswith(FC8)}
-    module.load_state_dict(fully_connected, strict=False)
-
-
-def _conv_places(module: nn.Module) -> dict[tuple[int, int], list[nn.Module]]:
-    """(block, place in it) -> a convolution, and its normalisation if it has one."""
+def _conv_places(module: nn.Module) -> dict[tuple[int, int], list[str]]:
+    """(block, place in it) -> a convolution's name, and its normalisation's if it has one."""
     block, place = 1, 0
-    places: dict[tuple[int, int], list[nn.Module]] = {}
-    for layer in module.get_submodule("features").children():
+    places: dict[tuple[int, int], list[str]] = {}
+    for name, layer in module.get_submodule("features").named_children():
         if isinstance(layer, nn.MaxPool2d):
             block, place = block + 1, 0
         elif isinstance(layer, nn.Conv2d):
             place += 1
-            places[block, place] = [layer]
+            places[block, place] = [f"features.{name}"]
         elif isinstance(layer, nn.BatchNorm2d):
-            places[block, place].append(layer)
+            places[block, place].append(f"features.{name}")
     return places

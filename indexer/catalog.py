@@ -74,6 +74,10 @@ class SegmentRow:
     rows: int
 
 
+# Asked once a file: making the statement anew took longer than SQLite did.
+_WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
+
+
 class Catalog:
     """The SQLite file of a library. Safe to read from several threads while one run writes."""
 
@@ -192,8 +196,9 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        rows = self._rows(sa.select(t.contents.c.id).where(t.contents.c.hash == hash_))
-        return int(rows[0].id) if rows else None
+        with self._told(), self._engine.connect() as connection:
+            found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
+        return None if found is None else int(found)
 
     def labels(self, content: int) -> list[tuple[str, float]]:
         query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")

@@ -3,7 +3,7 @@
 LIBRARY/catalog.sqlite     what is known (the truth)
 LIBRARY/segments/          FC7 of the photos, and their codes, FAISS files
 LIBRARY/coders/            what made the codes
-LIBRARY/thumbnails/        small upright JPEGs, by content hash
+LIBRARY/thumbnails.sqlite  small upright JPEGs, by content hash
 LIBRARY/index.lock         held while a run writes
 """
 
@@ -34,9 +34,9 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
-from indexer.pipeline import thumbnail_path
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
+from indexer.thumbnails import ThumbnailStore
 from retrieval.codes import BITS, SHORTLIST, shipped_coder
 from retrieval.errors import CodesError, LibraryError
 from retrieval.images import Region
@@ -116,7 +116,7 @@ class Library:
         self._catalog = Catalog(file)
         self._segments = SegmentStore(self.path / "segments")
         self._coders = CoderStore(self.path / "coders")
-        self._thumbnails = self.path / "thumbnails"
+        self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
         self._finder = Finder(
             self.path, self._catalog, self._segments, lambda: self._load(self._own_model())
         )
@@ -376,9 +376,9 @@ class Library:
         """Newest taken first; those without a date last, by path."""
         return self._catalog.photos(offset=offset, limit=limit)
 
-    def thumbnail(self, photo_id: int) -> Path:
+    def thumbnail(self, photo_id: int) -> bytes | None:
         """An upright JPEG, long side at most 320 pixels, made when the photo was indexed."""
-        return thumbnail_path(self._thumbnails, self.photo(photo_id).content_hash)
+        return self._thumbnails.get(self.photo(photo_id).content_hash)
 
     def labels(self, photo_id: int) -> list[Prediction]:
         """The five likeliest classes, as stored when the photo was indexed."""

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, FileStat, NewContent, Skip, Writer
 from indexer.segments import SegmentStore, to_merge
+from indexer.thumbnails import ThumbnailStore
 from retrieval.errors import ImageError
-from retrieval.images import PhotoInfo, frame, read_photo, sniff, thumbnail
+from retrieval.images import Picture, read_picture, sniff
 from retrieval.labels import top_labels
 
 if TYPE_CHECKING:
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 BATCH = 128  # photos a commit
 READERS = min(8, os.cpu_count() or 1)  # threads that read and decode
 _PATIENCE = 10.0  # seconds that a batch should take at most
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A decoded photo: the network's input (side, side, 3) uint8, metadata, and a small JPEG."""
-
-    pixels: NDArray[np.uint8]
-    info: PhotoInfo
-    thumbnail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +64,7 @@ def read_file(
             picture = None
             if not is_known(hash_):
                 file.seek(0)
-                pixels, info = read_photo(file)
-                picture = Picture(frame(pixels, framing, side), info, thumbnail(pixels))
+                picture = read_picture(file, framing, side)
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise ImageError("changed while it was read")
@@ -104,7 +94,11 @@ class Pipeline:
     """One indexing run over a list of files. Counts what became of them."""
 
     def __init__(
-        self, catalog: Catalog, segments: SegmentStore, thumbnails: Path, extractor: Extractor
+        self,
+        catalog: Catalog,
+        segments: SegmentStore,
+        thumbnails: ThumbnailStore,
+        extractor: Extractor,
     ) -> None:
         self.counts: Counter[str] = Counter()  # added, updated, moved, unchanged
         self._catalog = catalog
@@ -188,17 +182,17 @@ class Pipeline:
         self, writer: Writer, fresh: dict[str, Picture], described: Descriptors, new: list[int]
     ) -> dict[str, int]:
         """Store the contents at these places of the batch; return their ids by hash."""
+        hashes = list(fresh)
         first = writer.next_content_id()
         ids = np.arange(first, first + len(new), dtype=np.int64)
         labels = top_labels(described.probabilities[new], self._extractor.classes)
         name = self._segments.write(ids, described.fc7[new])
+        self._thumbnails.put({hashes[at]: fresh[hashes[at]].thumbnail for at in new})
         writer.add_segment(name, len(new))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        hashes = list(fresh)
         rows = []
         for at, top in zip(new, labels, strict=True):
             picture = fresh[hashes[at]]
-            put_thumbnail(self._thumbnails, hashes[at], picture.thumbnail)
             columns = asdict(picture.info) | {"norm": float(described.norms[at]), "indexed_at": now}
             rows.append(
                 NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
@@ -261,20 +255,6 @@ def merge_segments(
     for name in names:
         segments.remove(name)
     return [hash_ for _, hash_ in dead]
-
-
-def thumbnail_path(folder: Path, hash_: str) -> Path:
-    return folder / hash_[:2] / f"{hash_}.jpg"
-
-
-def put_thumbnail(folder: Path, hash_: str, jpeg: bytes) -> None:
-    """Write a thumbnail that no row names yet: what a crash leaves half done is written again."""
-    path = thumbnail_path(folder, hash_)
-    try:
-        path.write_bytes(jpeg)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg)
 
 
 def _first_of_each_content(batch: _Items) -> dict[str, Picture]:

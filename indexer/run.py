@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.catalog import Catalog, Skip
-from indexer.pipeline import Pace, Pipeline, merge_segments, thumbnail_path
+from indexer.pipeline import Pace, Pipeline, merge_segments
 from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.segments import SegmentStore, hollow
+from indexer.thumbnails import ThumbnailStore
 from retrieval.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Run:
         library: Path,
         catalog: Catalog,
         segments: SegmentStore,
-        thumbnails: Path,
+        thumbnails: ThumbnailStore,
         load_extractor: Callable[[], Extractor],
     ) -> None:
         """library: its folder, which is not indexed. load_extractor: called if a file is read."""
@@ -120,9 +121,9 @@ class Run:
     def _finish(self, pruned: list[Path]) -> None:
         """Drop the rows of photos that are gone; forget folders that hold nothing."""
         for name in hollow(self._catalog.segments(), self._catalog.live_rows()):
-            dropped = merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
-            for hash_ in dropped:
-                thumbnail_path(self._thumbnails, hash_).unlink(missing_ok=True)
+            self._thumbnails.remove(
+                merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
+            )
         lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
         with self._catalog.write() as writer:
             for folder in (*lost, *pruned):

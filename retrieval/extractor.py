@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retrieval.download import Progress
 from retrieval.errors import DeviceError, WeightsError
@@ -90,8 +91,8 @@ class Extractor:
         to_fc7, self._fc8 = _prepare(loaded, chosen, self._dtype)
         self._convolutions, self._hidden = to_fc7[:CLASSIFIER], to_fc7[CLASSIFIER:]
         mean, std = normalisation(self.network)
-        self._mean = torch.tensor(mean, device=chosen).mul_(255).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, device=chosen).mul_(255).view(1, 3, 1, 1)
+        self._mean = torch.tensor(mean, device=chosen).mul_(255)
+        self._variance = torch.tensor(std, device=chosen).mul_(255).square_()
 
     def describe(self, pixels: NDArray[np.uint8]) -> Descriptors:
         """Describe n framed photos; a photo's row doesn't depend on the others, but for rounding.
@@ -148,8 +149,9 @@ class Extractor:
         if self.device == "cuda":
             batch = batch.pin_memory()
         # (n, h, w, 3) seen as (n, 3, h, w) is torch's channels_last: nothing is moved.
-        images = batch.to(self._mean.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        images = images.sub_(self._mean).div_(self._std).to(self._dtype)
+        images = batch.to(self._mean.device, non_blocking=True).permute(0, 3, 1, 2)
+        # 0 to 255 are exact in half precision; the sums are in float32 inside.
+        images = functional.batch_norm(images.to(self._dtype), self._mean, self._variance, eps=0.0)
         pool5: Tensor = self._convolutions(images)
         return pool5
 

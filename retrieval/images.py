@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,10 +41,12 @@ __all__ = [
     "FRAMINGS",
     "MAX_PIXELS",
     "PhotoInfo",
+    "Picture",
     "Region",
     "cut",
     "frame",
     "read_photo",
+    "read_picture",
     "read_region",
     "sniff",
     "thumbnail",
@@ -54,6 +57,7 @@ Region = tuple[float, float, float, float]  # x, y, width, height, from the uppe
 FRAMINGS = ("crop", "squash")
 SIDE = 224  # of a framed photo, unless the network takes another
 CROP_SHORT_SIDE = 256  # of the whole photo, before its centre of 224 is cut out
+THUMBNAIL_SIDE = 320
 
 # Decompression bombs are told by what the header claims, before anything is decoded. The largest
 # phone sensors have 200 megapixels; nothing may take more than 1.6 GB.
@@ -68,6 +72,7 @@ _BYTES_PER_PIXEL_OTHERWISE = 8
 LARGE_BYTES = MAX_BYTES // 4
 
 _LARGE = threading.Lock()
+_HAS_MEMFD = hasattr(os, "memfd_create")  # Linux
 
 # Pillow has checks of its own inside some decoders. It raises at twice this number.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
@@ -116,6 +121,15 @@ class PhotoInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What a library takes of a photo."""
+
+    pixels: NDArray[np.uint8]  # (side, side, 3), framed: the network's input
+    info: PhotoInfo
+    thumbnail: bytes  # a JPEG
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     """A picture whose header is read and whose pixels are not yet."""
 
@@ -139,10 +153,17 @@ def read_photo(
     Returns (h, w, 3) uint8 RGB in sRGB, transparency over white, of an animation the first frame.
     Raises ImageError for any file that gives no whole picture.
     """
-    with _file_of(source) as file:
-        opened = _open(file)
-        with _LARGE if _peak_bytes(opened.coding, opened.image) > LARGE_BYTES else nullcontext():
-            return _decode(opened, min_side), _describe(opened)
+    image, info = _read(source, min_side)
+    return np.array(image), info
+
+
+def read_picture(source: Path | BinaryIO | bytes, framing: str, side: int = SIDE) -> Picture:
+    """Take of a photo all that indexing needs: `read_photo`, `frame` and `thumbnail` in one.
+
+    Raises ImageError as `read_photo` does.
+    """
+    image, info = _read(source, CROP_SHORT_SIDE)
+    return Picture(_frame(image, framing, side), info, _thumbnail(image, THUMBNAIL_SIDE))
 
 
 def read_region(
@@ -171,6 +192,13 @@ def read_region(
         raise ImageError(f"the region {asked} is not inside the photo ({info.width}x{info.height})")
     part = Image.fromarray(pixels[top:bottom, left:right])
     return np.array(_reduced(part, min_side))
+
+
+def _read(source: Path | BinaryIO | bytes, min_side: int) -> tuple[Image.Image, PhotoInfo]:
+    with _file_of(source) as file:
+        opened = _open(file)
+        with _LARGE if _peak_bytes(opened.coding, opened.image) > LARGE_BYTES else nullcontext():
+            return _decode(opened, min_side), _describe(opened)
 
 
 @contextmanager
@@ -302,7 +330,7 @@ def _describe(opened: _Opened) -> PhotoInfo:
     )
 
 
-def _decode(opened: _Opened, min_side: int) -> NDArray[np.uint8]:
+def _decode(opened: _Opened, min_side: int) -> Image.Image:
     with _decoder(opened.coding):
         image = opened.image
         if opened.coding == "JPEG":
@@ -311,7 +339,7 @@ def _decode(opened: _Opened, min_side: int) -> NDArray[np.uint8]:
         image = _to_rgb(image, min_side)
         if opened.turn in _TURNS:
             image = image.transpose(_TURNS[opened.turn])
-        return np.array(image)
+        return image
 
 
 def _to_rgb(image: Image.Image, min_side: int) -> Image.Image:
@@ -366,7 +394,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     elif profile and b"sRGB" not in profile.replace(b"\0", b""):
         source = io.BytesIO(profile)
     else:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     try:
         target = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
@@ -384,7 +412,11 @@ def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) ->
     "crop" is torchvision's Resize(256) and CenterCrop(224), "squash" its Resize((224, 224)); at
     another side the share that is cut off is the same.
     """
-    height, width = pixels.shape[:2]
+    return _frame(Image.fromarray(pixels), framing, side)
+
+
+def _frame(image: Image.Image, framing: str, side: int) -> NDArray[np.uint8]:
+    width, height = image.size
     if framing == "squash":
         box = (0.0, 0.0, float(width), float(height))
     elif framing == "crop":
@@ -393,7 +425,7 @@ def frame(pixels: NDArray[np.uint8], framing: str = "crop", side: int = SIDE) ->
         box = (left, top, right, bottom)
     else:
         raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, not {framing!r}")
-    return cut(pixels, box, side)
+    return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
 
 
 def cut(
@@ -417,10 +449,16 @@ def _central_span(length: int, short: int, side: int) -> tuple[float, float]:
     return start * length / scaled, (start + side) * length / scaled
 
 
-def thumbnail(pixels: NDArray[np.uint8], side: int = 320) -> bytes:
+def thumbnail(pixels: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> bytes:
     """A JPEG of the photo for people to look at: long side at most `side`, never enlarged."""
-    image = Image.fromarray(pixels)
+    return _thumbnail(Image.fromarray(pixels), side)
+
+
+def _thumbnail(image: Image.Image, side: int) -> bytes:
+    """Reduces the image itself."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return out.getvalue()
+    # Only into a real file does Pillow let other threads compute meanwhile.
+    with os.fdopen(os.memfd_create("thumbnail"), "w+b") if _HAS_MEMFD else io.BytesIO() as out:
+        image.save(out, "JPEG", quality=85)
+        out.seek(0)
+        return out.read()

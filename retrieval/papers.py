@@ -113,7 +113,7 @@ def alexnet_half(classes: int = 1000) -> nn.Module:
         nn.MaxPool2d(3, 2),
     )
     network = AlexNet(features, 6, _classifier(five * 6 * 6, 2048, classes))
-    _start_for_depth(network, "relu")
+    _start_evenly(network)
     return network
 
 
@@ -158,7 +158,7 @@ def alexnet_cifar(
         pool(),
     )
     network = AlexNet(features, 4, _classifier(five * 4 * 4, 2048, classes, active))
-    _start_for_depth(network, activation)
+    _start_evenly(network)
     return network
 
 
@@ -227,14 +227,16 @@ def _start_as_published(network: nn.Module) -> None:
         nn.init.ones_(layer.bias)
 
 
-def _start_for_depth(network: nn.Module, activation: Literal["relu", "tanh"]) -> None:
-    """He et al. (2015): weights so large that the signal neither fades nor grows layer by layer.
+def _start_evenly(network: nn.Module) -> None:
+    """LeCun et al. (1998): weights of variance 1 / inputs, so that no layer drowns the others.
 
-    With a column's fewer inputs N(0, 0.01) would let it fade to a thousandth.
+    N(0, 0.01) would let the signal fade in a column, whose neurons have fewer inputs. He et al.'s
+    variance (2015) is twice this one, for the half that ReLU takes away; but three poolings, each
+    taking the greatest of nine, give it back.
     """
     *hidden, fc8 = _layers(network)
     for layer in hidden:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity=activation)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
     nn.init.normal_(fc8.weight, std=0.01)  # all classes alike at first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,19 @@ def test_the_plain_loop_and_fc7_give_the_same_descriptors(job: Job) -> None:
     assert np.linalg.norm(plain - ours, axis=1).max() < 0.1
 
 
+def test_reduced_decoding_differs_little_from_whole_and_only_for_large_photos(
+    draw: Callable[..., Path], job: Job
+) -> None:
+    small = indexing.whole_descriptors(job, 8), indexing.fc7_descriptors(job, 8)
+    apart = np.linalg.norm(small[0] - small[1], axis=1)
+    for photo in job.photos():
+        photo.unlink()
+    draw(job.folder / "0.jpg", 1, (3000, 2000))
+    whole, reduced = indexing.whole_descriptors(job, 8), indexing.fc7_descriptors(job, 8)
+    assert apart.min() == 0  # some of the 8 are too small to be reduced
+    assert 0 < np.linalg.norm(whole - reduced) < 0.1
+
+
 def test_files_that_one_road_cannot_read_and_copies_are_left_out(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +78,7 @@ def test_the_whole_bench_tells_rates_and_draws_them(
     assert told["binds"] in ("decoding", "the network")
     assert told["limit"] == pytest.approx(1 / (1 / told["decoding"] + 1 / told["computing"]))
     assert told["distance"] < 0.1
+    assert told["reduced"] < 0.1
     assert figure.read_text().count("<rect") == 1 + 5  # the paper, and a bar a rate
 
 
@@ -72,6 +87,19 @@ def test_a_folder_without_photos_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="holds no photos"):
         measure_indexing(
             tmp_path, network="alexnet", weights="bundled", device="cpu", most=9, rounds=1, batch=2
+        )
+
+
+def test_a_network_that_torchvision_lacks_has_no_plain_loop(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="torchvision's, which has no alexnet-half"):
+        measure_indexing(
+            tmp_path,
+            network="alexnet-half",
+            weights="bundled",
+            device="cpu",
+            most=9,
+            rounds=1,
+            batch=2,
         )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ import indexer.library, indexer.pipeline
 from indexer import open_library
 from indexer.catalog import Catalog
 from indexer.segments import SegmentStore
+from indexer.thumbnails import ThumbnailStore
 
 library, folder, point, when = sys.argv[1:]
 indexer.pipeline.BATCH = 3
@@ -48,8 +51,8 @@ elif point == "codes":      # the segment is in place, its codes may not be
 elif point == "commit":     # rows are committed, what comes next is not done
     import sqlalchemy
     sqlalchemy.event.listen(sqlalchemy.Engine, "commit", dying(lambda connection: None))
-elif point == "thumbnail":  # in the middle of a transaction
-    indexer.pipeline.put_thumbnail = dying(indexer.pipeline.put_thumbnail)
+elif point == "thumbnail":  # in the middle of the catalogue's transaction
+    ThumbnailStore.put = dying(ThumbnailStore.put)
 elif point == "merge":      # merged in the catalogue, the old files still there
     indexer.pipeline.merge_segments = dying(indexer.pipeline.merge_segments)
 with open_library(Path(library)) as opened:
@@ -86,6 +89,11 @@ def unbroken(
         return answers(library)
 
 
+def stored_thumbnails(library: Library) -> set[str]:
+    with closing(sqlite3.connect(library.path / "thumbnails.sqlite")) as connection:
+        return {hash_ for (hash_,) in connection.execute("SELECT hash FROM thumbnails")}
+
+
 def check_finished(
     library: Library, drawn: Path, unbroken: dict[Path, list[tuple[Path, float]]]
 ) -> None:
@@ -101,8 +109,7 @@ def check_finished(
     named = {segment.name for segment in catalog.segments()}
     named |= {store.codes_path(name, coder).name for name in named}
     assert {file.name for file in (library.path / "segments").iterdir()} == named
-    thumbnails = {file.stem for file in (library.path / "thumbnails").rglob("*.jpg")}
-    assert thumbnails == {photo.content_hash for photo in library.photos()}
+    assert stored_thumbnails(library) == {photo.content_hash for photo in library.photos()}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def check_finished(
         ("segment", 4, 12),
         ("codes", 8, 12),
         ("commit", 6, None),
-        ("thumbnail", 13, 12),
+        ("thumbnail", 4, 12),
         ("merge", 0, 24),
     ],
 )

@@ -14,23 +14,26 @@ from retrieval import images
 from retrieval.images import frame, read_photo, thumbnail
 
 
+@pytest.mark.parametrize(("side", "whole"), [(224, 256), (32, 36)])
 @pytest.mark.parametrize(
     "size",
     [(640, 480), (480, 640), (257, 256), (333, 501), (224, 224), (100, 60), (31, 97), (5, 3)],
 )
-def test_cropping_is_torchvisions_resize_and_centre_crop(size: tuple[int, int]) -> None:
+def test_cropping_is_torchvisions_resize_and_centre_crop(
+    size: tuple[int, int], side: int, whole: int
+) -> None:
     from torchvision import transforms
 
     rng = np.random.default_rng(size)
     noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    plain = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    squashed = transforms.Resize((224, 224))
+    plain = transforms.Compose([transforms.Resize(whole), transforms.CenterCrop(side)])
+    squashed = transforms.Resize((side, side))
     for drawn in (scene(*size), noise):
         image = Image.fromarray(drawn)
-        cropped, expected = frame(drawn, "crop"), np.asarray(plain(image))
+        cropped, expected = frame(drawn, "crop", side), np.asarray(plain(image))
         assert np.abs(cropped.astype(int) - expected).max() <= 1  # rounding between the two passes
         assert difference(cropped, expected) < 0.3
-        assert (frame(drawn, "squash") == np.asarray(squashed(image))).all()
+        assert (frame(drawn, "squash", side) == np.asarray(squashed(image))).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 20000)])

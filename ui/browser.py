@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from indexer import Library, open_library
@@ -137,12 +137,12 @@ def _thumbnail(request: Request) -> Response:
     if photo_id is None:
         raise HTTPException(404)
     try:
-        path = served_library().thumbnail(photo_id)
+        jpeg = served_library().thumbnail(photo_id)
     except LibraryError as error:
         raise HTTPException(404) from error
-    if not path.is_file():
+    if jpeg is None:
         raise HTTPException(404)
-    return FileResponse(path, media_type="image/jpeg", headers=_HEADERS)
+    return Response(jpeg, media_type="image/jpeg", headers=_HEADERS)
 
 
 def _upload(request: Request) -> Response:

@@ -52,8 +52,8 @@ def write_report(file: Path, photo: Path, answer: Answer, library: Library) -> N
 
 
 def _answer(hit: Hit, library: Library) -> str:
-    path = library.thumbnail(hit.photo.id)
-    picture = _image(path.read_bytes(), hit.photo.path.name) if path.is_file() else ""
+    jpeg = library.thumbnail(hit.photo.id)
+    picture = _image(jpeg, hit.photo.path.name) if jpeg else ""
     details = " · ".join(
         [f"distance {hit.distance:.3f}", *([hit.photo.taken_at[:10]] if hit.photo.taken_at else [])]
     )

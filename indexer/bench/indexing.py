@@ -37,7 +37,7 @@ from indexer.scan import scan
 from retrieval.errors import BenchError, ImageError
 from retrieval.extractor import Extractor, choose_device
 from retrieval.figures import draw_bars
-from retrieval.images import frame, read_photo
+from retrieval.images import MAX_PIXELS, frame, read_photo
 from retrieval.networks import MEAN, PUBLISHED, STD
 from retrieval.reading import describe_files
 from retrieval.weights import load_weights, network_of
@@ -89,6 +89,7 @@ class IndexingFigures:
     decoding: float
     computing: float
     distance: float  # between both roads' descriptors, median
+    reduced: float  # between fc7's descriptors and its own of photos decoded whole, median
     peak_megabytes: float  # of the process that indexes
 
     @property
@@ -172,6 +173,7 @@ def measure_indexing(
         where, how = pools[1].submit(_explain, job).result()
         theirs = pools[0].submit(plain_descriptors, job, _COMPARED).result()
         ours = pools[1].submit(fc7_descriptors, job, _COMPARED).result()
+        whole = pools[1].submit(whole_descriptors, job, _COMPARED).result()
         size = statistics.fmean(photo.stat().st_size for photo in job.photos())
     plain, fc7, decoding, computing = (
         statistics.median(one.photos / one.seconds for one in its_times[1:]) for its_times in times
@@ -192,9 +194,14 @@ def measure_indexing(
         fc7=fc7,
         decoding=decoding,
         computing=computing,
-        distance=float(np.median(np.linalg.norm(ours - theirs, axis=1))),
+        distance=_median_distance(ours, theirs),
+        reduced=_median_distance(ours, whole),
         peak_megabytes=times[1][-1].peak_bytes / 1e6,
     )
+
+
+def _median_distance(some: NDArray[np.float32], others: NDArray[np.float32]) -> float:
+    return float(np.median(np.linalg.norm(some - others, axis=1)))
 
 
 def copy_usable(
@@ -345,6 +352,14 @@ def fc7_descriptors(job: Job, most: int) -> NDArray[np.float32]:
     """fc7's descriptors (n, 4096) of the first photos."""
     found = describe_files(job.photos()[:most], _extractor(job))
     return np.concatenate([one.fc7 for _, one in found if not isinstance(one, ImageError)])
+
+
+def whole_descriptors(job: Job, most: int) -> NDArray[np.float32]:
+    """The same, of photos that were decoded whole and then made small, slowly: the quality."""
+    extractor = _extractor(job)
+    whole = (read_photo(photo, min_side=MAX_PIXELS)[0] for photo in job.photos()[:most])
+    pixels = np.stack([frame(photo, extractor.framing, extractor.side) for photo in whole])
+    return extractor.describe(pixels).fc7
 
 
 @cache

@@ -1,0 +1,67 @@
+"""Thumbnails by content hash, in one SQLite file: a file a photo takes ten times as long to write.
+
+They are a cache, in a file of their own so that the catalogue stays small. A batch's are stored
+before the rows that name their contents.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from retrieval.errors import LibraryError
+
+_PATIENCE = 60.0  # seconds to wait for another process's transaction
+
+
+class ThumbnailStore:
+    """The file. Several processes and threads may read while one writes."""
+
+    def __init__(self, file: Path) -> None:
+        """The file is made at the first writing."""
+        self._file = file
+
+    def put(self, jpegs: Mapping[str, bytes]) -> None:
+        """Store JPEGs by hash, all at once, whatever was there."""
+        with self._open("rwc") as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL)"
+            )
+            with connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", jpegs.items()
+                )
+
+    def get(self, hash_: str) -> bytes | None:
+        """The JPEG, or None if there is none."""
+        if not self._file.exists():
+            return None
+        with self._open("ro") as connection:
+            row = connection.execute(
+                "SELECT jpeg FROM thumbnails WHERE hash = ?", (hash_,)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def remove(self, hashes: Iterable[str]) -> None:
+        """Forget these; the file's room is used again."""
+        gone = [(hash_,) for hash_ in hashes]
+        if gone and self._file.exists():
+            with self._open("rw") as connection, connection:
+                connection.executemany("DELETE FROM thumbnails WHERE hash = ?", gone)
+
+    @contextmanager
+    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
+        try:
+            address = f"{self._file.absolute().as_uri()}?mode={mode}"
+            with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE)) as connection:
+                yield connection
+        except sqlite3.OperationalError as error:  # a full disk, a folder that is read-only
+            raise LibraryError(f"{self._file} can't be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # its other subclasses are bugs
+            raise LibraryError(f"{self._file} is damaged: {error}") from error

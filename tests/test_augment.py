@@ -147,8 +147,8 @@ def test_what_a_photo_becomes_depends_on_neither_batch_nor_thread(
     order, draws = draw_epoch(0, 0, len(files))
     labels = np.arange(len(files))
 
-    def squares(batch: int, workers: int, keep: int) -> NDArray[np.uint8]:
-        photos = Photos(files, labels, view, fill=True, workers=workers, keep=keep)
+    def squares(batch: int, workers: int, ahead: int, keep: int) -> NDArray[np.uint8]:
+        photos = Photos(files, labels, view, fill=True, ahead=ahead, workers=workers, keep=keep)
         found = np.zeros((len(files), 224, 224, 3), np.uint8)
         for _ in range(2):  # the second time some are in memory
             for part in photos.batches(np.array_split(order, len(files) // batch), draws):
@@ -156,8 +156,8 @@ def test_what_a_photo_becomes_depends_on_neither_batch_nor_thread(
                 found[part.rows] = augmented(part, recipe, 224, draws)
         return found
 
-    once = squares(12, 1, 0)
-    assert np.array_equal(once, squares(3, 3, 1 << 30))
+    once = squares(12, 1, 0, 0)
+    assert np.array_equal(once, squares(3, 3, 2, 1 << 30))
     assert len({square.tobytes() for square in once}) == 12
 
 

@@ -66,7 +66,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(data: Path, out: Path, **others: object) -> Asked:
     """Three epochs of three steps of a small network."""
-    usual = Asked(data, out, "alexnet-cifar", epochs=3, batch=16)
+    usual = Asked(data, out, "alexnet-cifar", "fast", epochs=3, batch=16)
     return replace(usual, **others)  # type: ignore[arg-type]
 
 
@@ -123,7 +123,7 @@ if point == "step":         # within an epoch, after a checkpoint within it
     loop._Trainer._take_step = dying(loop._Trainer._take_step)
 elif point == "checkpoint": # the best weights are written, the checkpoint is not
     loop.write_checkpoint = dying(loop.write_checkpoint)
-loop.train(Asked(Path(data), Path(out), "alexnet-cifar", epochs=3, batch=16), "cpu")
+loop.train(Asked(Path(data), Path(out), "alexnet-cifar", "fast", epochs=3, batch=16), "cpu")
 """
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SHOWN_BROKEN = 20
 _PRESETS = {
     "fast": "short, one cycle (default)",
+    "tune": "shorter, gentler (default with --from)",
     "alexnet": "as published in 2012",
     "vgg": "as published in 2014, S = 256",
     "vgg-jitter": "the same, S in 256..512",
@@ -47,8 +48,7 @@ def add_training_commands(commands: Any) -> None:
                      "fc7 split")  # fmt: skip
     one.add_argument("--network", help="default: alexnet, or the one that --from is for")
     presets = ", ".join(f"{name} ({what})" for name, what in _PRESETS.items())
-    one.add_argument("--preset", choices=tuple(_PRESETS), default="fast", metavar="NAME",
-                     help=presets)  # fmt: skip
+    one.add_argument("--preset", choices=tuple(_PRESETS), metavar="NAME", help=presets)
     one.add_argument("--epochs", type=count, metavar="N", help="default: the preset's")
     one.add_argument("--batch", type=count, metavar="N",
                      help="photos a step, over all processes (default: the preset's)")  # fmt: skip
@@ -129,7 +129,7 @@ def _asked(options: argparse.Namespace, folder: Path) -> Asked:
         data=options.data,
         out=folder,
         network=_network(options),
-        preset=options.preset,
+        preset=_preset(options),
         epochs=options.epochs,
         batch=options.batch,
         seed=options.seed,
@@ -148,9 +148,13 @@ def _network(options: argparse.Namespace) -> str:
     return network
 
 
+def _preset(options: argparse.Namespace) -> str:
+    return options.preset or ("tune" if options.start else "fast")
+
+
 def _out(options: argparse.Namespace) -> Path:
     out: Path | None = options.out
-    return out or Path("runs") / f"{_network(options)}-{options.preset}"
+    return out or Path("runs") / f"{_network(options)}-{_preset(options)}"
 
 
 def _print_report(report: TrainReport) -> None:

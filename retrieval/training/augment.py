@@ -105,7 +105,10 @@ def padded(photos: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
 
 def mirror(photos: NDArray[np.uint8], which: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Swap left and right in some of n photos."""
-    return np.where(which[:, None, None, None], photos[:, :, ::-1], photos)
+    mirrored = photos.copy()
+    pixels = mirrored.view("V3")  # three bytes at once: byte by byte it takes three times as long
+    pixels[which] = pixels[which][:, :, ::-1]
+    return mirrored
 
 
 def colour_shifts(

@@ -27,7 +27,6 @@ from retrieval.training.augment import (
 from retrieval.training.recipes import Recipe
 
 KEPT_BYTES = 2 << 30  # of pixels that are kept in memory, for each split
-_AHEAD = 2  # batches
 _FLATTEST = 4 / 3  # the greatest ratio of sides of a part of random shape
 
 
@@ -111,6 +110,7 @@ class Photos:
         view: View,
         *,
         fill: bool,
+        ahead: int = 0,
         workers: int | None = None,
         keep: int = KEPT_BYTES,
     ) -> None:
@@ -119,11 +119,12 @@ class Photos:
         into `keep` bytes all together.
         fill: whether the next photo takes a broken one's place, so that batches stay whole
         (training), or it is left out, and a batch may even be empty (validation).
+        ahead: batches that are read while one is in use.
         workers: decoding threads; as many as there are processors unless said otherwise.
         """
         self.paths, self.labels = paths, labels
         self.broken: dict[int, str] = {}
-        self._view, self._fill = view, fill
+        self._view, self._fill, self._ahead = view, fill, ahead
         self._workers = workers or os.cpu_count() or 1
         shape = (len(paths), view.side, view.side, 3)
         fits = not view.is_random and math.prod(shape) <= keep
@@ -136,7 +137,7 @@ class Photos:
     def batches(
         self, parts: Iterable[NDArray[np.intp]], draws: Draws | None = None
     ) -> Iterator[Batch]:
-        """Read the photos of some lists of indices, a batch a list, a few batches ahead.
+        """Read the photos of some lists of indices, a batch a list.
 
         Raises TrainingError if not one photo can be read.
         """
@@ -147,7 +148,7 @@ class Photos:
                 known = self._is_kept[part].all()
                 tasks = [] if known else [pool.submit(self._read, int(i), draws) for i in part]
                 ahead.append((part, tasks))
-                if len(ahead) > _AHEAD:
+                if len(ahead) > self._ahead:
                     yield self._batch(*ahead.popleft())
             while ahead:
                 yield self._batch(*ahead.popleft())

@@ -30,7 +30,7 @@ class Asked:
     data: Path
     out: Path
     network: str
-    preset: str = "fast"
+    preset: str
     epochs: int | None = None
     batch: int | None = None
     seed: int = 0

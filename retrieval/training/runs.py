@@ -109,7 +109,10 @@ def read_run(folder: Path) -> tuple[Run, list[Listed]]:
         raise TrainingError(f"{folder} holds no run: begin one with fc7 train DATA") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder / SETTINGS} can't be read: {error}") from error
-    return run, read_list(folder / DATA)
+    photos = read_list(folder / DATA)
+    if unknown := {photo.label for photo in photos} - set(run.classes):
+        raise TrainingError(f"{folder / DATA} has classes that its run has not: {min(unknown)!r}")
+    return run, photos
 
 
 def read_colours(folder: Path) -> Colours:

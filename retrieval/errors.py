@@ -9,6 +9,7 @@ Fc7Error
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
 ├── BenchError        a bench that can't be run here
 ├── DistillError      distillation that can't start or go on
+├── TrainingError     a training run, or its list of photos, that can't start or go on
 └── LibraryError      a library that is missing, busy, newer, or of another model
 
 Each message is one line: what, which, and what to do next. Only `ui` catches them.
@@ -58,6 +59,10 @@ class BenchError(Fc7Error):
 
 class DistillError(Fc7Error):
     """Distillation can't start or go on."""
+
+
+class TrainingError(Fc7Error):
+    """A training run, or its list of photos, can't start or go on."""
 
 
 class LibraryError(Fc7Error):

@@ -43,6 +43,7 @@ __all__ = [
     "PhotoInfo",
     "Picture",
     "Region",
+    "cut",
     "encode_png",
     "frame",
     "read_photo",
@@ -428,6 +429,17 @@ def _frame(image: Image.Image, framing: str, side: int) -> NDArray[np.uint8]:
         box = (left, top, right, bottom)
     else:
         raise ValueError(f"framing is one of {', '.join(FRAMINGS)}, not {framing!r}")
+    return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+
+
+def cut(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], side: int
+) -> NDArray[np.uint8]:
+    """Scale a part of a photo to a square: (h, w, 3) -> (side, side, 3), as `frame` does.
+
+    box: left, top, right, bottom in pixels, fractions too, inside the photo and not empty.
+    """
+    image = Image.fromarray(pixels)
     return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
 
 

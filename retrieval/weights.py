@@ -91,15 +91,15 @@ def weights_table() -> list[WeightsInfo]:
     return bundled + [_imagenet_info(network) for network in PUBLISHED]
 
 
-def network_of(weights: str) -> str:
-    """The network that these weights are for: what their file says, else AlexNet.
+def network_of(weights: str, otherwise: str = DEFAULT_NETWORK) -> str:
+    """The network that these weights are for: what their file says, or `otherwise`.
 
     Raises WeightsError if there is no such file, or it names a network that fc7 doesn't know.
     """
     if weights in NAMED:
-        return DEFAULT_NETWORK
+        return otherwise
     file = _file(Path(weights).expanduser().resolve())
-    network = _metadata(file).get("network", DEFAULT_NETWORK)
+    network = _metadata(file).get("network", otherwise)
     if network not in NETWORKS:
         raise WeightsError(f"{_shown(file)} is for {network}, a network that fc7 doesn't know")
     return network

@@ -28,6 +28,8 @@ HOMES = {
     "PIL": {"images", "raw", "exif", "bench"},
     "streamlit": {"app", "browser", "pages"},
     "openvino": {"training"},
+    "matplotlib": {"training"},
+    "tensorboardX": {"training"},
 }
 FILES = sorted(
     file for room in ("retrieval", "indexer", "ui") for file in (HOUSE / room).rglob("*.py")

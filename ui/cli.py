@@ -30,6 +30,7 @@ from ui.terminal import (
     print_skips,
     shown,
 )
+from ui.training import add_training_commands
 
 if TYPE_CHECKING:
     from retrieval.labels import Prediction
@@ -270,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_library_commands(commands)
     _add_network_commands(commands)
+    add_training_commands(commands)
     add_measuring_commands(commands)
     add_figure_commands(commands)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ui.terminal import (
     Stages,
     print_bench_search_head,
     print_bench_search_row,
+    print_claims,
     print_evaluation,
     print_indexing,
     print_start,
@@ -73,6 +75,18 @@ def add_measuring_commands(commands: Any) -> None:
     one.add_argument("--photo", type=Path, metavar="PHOTO",
                      help="to ask with (default: one of the library)")  # fmt: skip
     one.add_argument("--rounds", type=count, default=5, metavar="N", help="default: 5")
+    add_json(one, "as one JSON object")
+
+    one = command(
+        kinds, "claims", bench_claims, "AlexNet's section 3, tried small: ReLU, LRN, pooling"
+    )
+    one.add_argument("--data", type=Path, required=True, metavar="FOLDER",
+                     help="CIFAR-10, as train and test folders of class folders")  # fmt: skip
+    one.add_argument("--photos", type=count, default=10_000, metavar="N",
+                     help="that train (default: 10,000)")  # fmt: skip
+    one.add_argument("--epochs", type=count, default=15, metavar="N",
+                     help="where errors are compared (default: 15)")  # fmt: skip
+    one.add_argument("--seeds", type=count, default=3, metavar="N", help="default: 3")
     add_json(one, "as one JSON object")
 
 
@@ -167,3 +181,19 @@ def _write(plot: Path, text: str) -> None:
         plot.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"{plot} can't be written: {error.strerror}") from error
+
+
+def bench_claims(options: argparse.Namespace) -> int:
+    from retrieval.training.claims import measure_claims, read_squares
+    from retrieval.training.split import find_photos
+
+    photos = find_photos(options.data)
+    claims = measure_claims(
+        read_squares(photos, "train", options.photos),
+        read_squares(photos, "val", 10_000),
+        seeds=options.seeds,
+        epochs=options.epochs,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print_claims(claims, as_json=options.json)
+    return 0

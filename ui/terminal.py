@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from indexer.pipeline import Pace
     from indexer.run import IndexReport
     from retrieval.evaluation import Comparison, LearnedOn, RetrievalFigures
+    from retrieval.training.claims import Claims
 
 _SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 
@@ -317,3 +319,18 @@ def print_start(figures: StartFigures, *, as_json: bool) -> None:
     print(f"  {figures.opening:6.2f}  opening the library, and its search")
     print(f"  {figures.known:6.2f}  fc7 search with a photo of the library")
     print(f"  {figures.new:6.2f}  fc7 search with a photo that is new to it")
+
+
+def print_claims(claims: Claims, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(claims)))
+        return
+    print(f"{claims.photos:,} photos, {claims.seeds} seeds; mean, lowest to highest")
+    print("steps of 128 photos to 25 % training error, each at its fastest rate, unregularised:")
+    for one in claims.speeds:
+        steps, low, high = statistics.fmean(one.steps), min(one.steps), max(one.steps)
+        print(f"  {one.name:24} {steps:8,.0f}  {low:,.0f} to {high:,.0f}  (rate {one.rate})")
+    print(f"errors on other photos after {claims.epochs} epochs:")
+    for error in claims.errors:
+        mean, low, high = statistics.fmean(error.top1), min(error.top1), max(error.top1)
+        print(f"  {error.name:24} {mean:8.4f}  {low:.4f} to {high:.4f}")

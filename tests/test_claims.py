@@ -1,4 +1,4 @@
-"""The small runs behind docs/results.md: what they count, on drawn photos that are easy or hopeless."""
+"""The small runs behind docs/results.md: what they count, on drawn photos, easy or hopeless."""
 
 from __future__ import annotations
 

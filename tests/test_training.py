@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,11 +306,24 @@ def test_the_command_trains_refuses_and_goes_on(
     assert "cross" in capsys.readouterr().out
 
 
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on(shapes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "ui.cli", "train", str(shapes), "--out", str(run)]
     command += ["--network", "alexnet-cifar", "--epochs", "100", "--device", "cpu"]
-    with subprocess.Popen(command, cwd=HOUSE, stdout=-1, stderr=-1, text=True) as process:
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    with (
+        heeding_ctrl_c(),
+        subprocess.Popen(command, cwd=HOUSE, stdout=-1, stderr=-1, text=True) as process,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()  # the head

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PANEL_WIDTH, _PANEL_HEIGHT = 380, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 52  # from a panel's edges to its axes
 _LEGEND_HEIGHT = 34
-_PANELS_A_ROW = 3
+PANELS_A_ROW = 3
 _BAR_HEIGHT = 30
 _MOST_MARKS = 20  # on a line
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a05195")  # told apart by most eyes, and in grey:
@@ -112,13 +112,13 @@ def draw_bars(title: str, bars: Mapping[str, float]) -> str:
     return "\n".join([*parts, END])
 
 
-def draw_panels(panels: Sequence[Panel]) -> str:
-    """Draw one or more panels, three a row, with one legend; those of one y_label have one scale.
+def draw_panels(panels: Sequence[Panel], a_row: int = PANELS_A_ROW) -> str:
+    """Draw one or more panels in rows, with one legend; those of one y_label have one scale.
 
     Returns a whole SVG file.
     """
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
-    columns = min(len(panels), _PANELS_A_ROW)
+    columns = min(len(panels), a_row)
     rows = math.ceil(len(panels) / columns)
     width, height = columns * _PANEL_WIDTH, rows * _PANEL_HEIGHT + _LEGEND_HEIGHT
     parts = begin(width, height)
@@ -184,7 +184,7 @@ def _panel(panel: Panel, names: Sequence[str], ticks: Sequence[float]) -> str:
 def _ticks(heights: Sequence[float]) -> list[float]:
     """Round numbers that enclose the heights, about five."""
     low, high = min(heights), max(heights)
-    steps = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
+    steps = (step * 10.0**power for power in range(-2, 308) for step in (1, 2, 5))
     step = next(s for s in steps if s > 0.015 and (high - low) / s < 5.001)
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)

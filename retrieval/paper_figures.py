@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.figures import Line, Panel, draw_panels
+from retrieval.figures import PANELS_A_ROW, Line, Panel, draw_panels
 from retrieval.images import encode_png
 from retrieval.labels import Prediction
 from retrieval.svg import END, bar, begin, picture, text
@@ -38,8 +38,8 @@ class LabelledPhoto:
     true_class: str | None  # as the predictions name it; None: unknown
 
 
-def draw_kernels(kernels: NDArray[np.float32], title: str) -> str:
-    """Draw the kernels of a first layer as a grid, 16 a row (AlexNet, figure 3).
+def draw_kernels(kernels: NDArray[np.float32], title: str, a_row: int = _KERNELS_A_ROW) -> str:
+    """Draw the kernels of a first layer as a grid (AlexNet, figure 3).
 
     kernels: (n, 3, k, k). Grey is 0; of each kernel the number farthest from that is at the end of
     the scale.
@@ -49,7 +49,7 @@ def draw_kernels(kernels: NDArray[np.float32], title: str) -> str:
     colours = np.rint(127.5 + 127.5 * kernels / np.where(most > 0, most, 1)).astype(np.uint8)
     larger = max(1, _KERNEL // size)  # whole pixels, so that nothing smooths them
     tiles = colours.transpose(0, 2, 3, 1).repeat(larger, axis=1).repeat(larger, axis=2)
-    columns = min(len(tiles), _KERNELS_A_ROW)
+    columns = min(len(tiles), a_row)
     rows = math.ceil(len(tiles) / columns)
     step = size * larger + _KERNEL_GAP
     height, width = rows * step - _KERNEL_GAP, columns * step - _KERNEL_GAP
@@ -113,7 +113,7 @@ def draw_neighbours(rows: Sequence[tuple[bytes, Sequence[bytes]]]) -> str:
     return "\n".join([*parts, END])
 
 
-def draw_curves(runs: Mapping[str, Sequence[EpochFigures]]) -> str:
+def draw_curves(runs: Mapping[str, Sequence[EpochFigures]], a_row: int = PANELS_A_ROW) -> str:
     """Draw how runs learned: loss, top-1 and top-5 error on validation and, dashed, on training.
 
     runs: of each its name and at least one epoch. Top-5 is left out where nothing can fail it.
@@ -132,7 +132,7 @@ def draw_curves(runs: Mapping[str, Sequence[EpochFigures]]) -> str:
                 lines.append(Line(name, x, y, dashed))
         label_x = "epoch (dashed: training)"
         panels.append(Panel(title, label_x, label, tuple(lines), x_logarithmic=False))
-    return draw_panels(panels)
+    return draw_panels(panels, a_row)
 
 
 def _shortened(words: str, most: int) -> str:

@@ -11,13 +11,14 @@ torchvision's `alexnet` is not AlexNet of 2012 but the one column of Krizhevsky'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
+Layer = nn.Conv2d | nn.Linear
 _COLUMN = (48, 128, 192, 192, 128)  # kernels of conv1 to conv5 on each of the paper's two GPUs
 
 # VGG's Table 1. A number is that many 3 x 3 kernels and a ReLU, 256x1 so many of 1 x 1.
@@ -117,48 +118,67 @@ def alexnet_half(classes: int = 1000) -> nn.Module:
     return network
 
 
-def alexnet_cifar(
+def alexnet_cifar(classes: int = 10) -> nn.Module:
+    """One column of AlexNet for photos of 32 x 32: 3 x 3 kernels, normalised after conv1 and 2.
+
+    Pooling gives 16, 8 and 4 pixels a side.
+    """
+    one, two, three, four, five = _COLUMN
+    features = nn.Sequential(
+        nn.Conv2d(3, one, 3, padding=1),
+        nn.BatchNorm2d(one),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.Conv2d(one, two, 3, padding=1),
+        nn.BatchNorm2d(two),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.Conv2d(two, three, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(three, four, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(four, five, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+    )
+    network = AlexNet(features, 4, _classifier(five * 4 * 4, 2048, classes))
+    _start_evenly(network)
+    return network
+
+
+def four_layers(
     classes: int = 10,
     *,
     activation: Literal["relu", "tanh"] = "relu",
-    normalisation: Literal["batch", "response", "none"] = "batch",
+    normalised: bool = False,
     overlapping: bool = True,
-) -> nn.Module:
-    """One column of AlexNet for photos of 32 x 32: 3 x 3 kernels, normalised after conv1 and 2.
+    start: Literal["published", "even"] = "published",
+) -> nn.Sequential:
+    """The "four-layer convolutional network" on CIFAR-10 of AlexNet's Figure 1 and section 3.3.
 
-    activation, normalisation, overlapping: for measuring what the paper's sections 3.1, 3.3 and 3.4
-    say of them. Pooling is 3 x 3 every 2 pixels, else 2 x 2; both give 16, 8 and 4 pixels a side.
-    Batch normalisation comes before the activation, response normalisation after it, each as in
-    its own paper.
+    The paper says no more of it. It is taken here to be the one that its first author's
+    cuda-convnet came with: 32, 32 and 64 kernels of 5 x 5, each layer pooled, and fc10; but with
+    the greatest everywhere, where that one took means in the second and third pooling.
+
+    normalised: response normalisation after conv1 and 2. overlapping: 3 x 3 every 2 pixels, else
+    2 x 2 (section 3.4); both give 16, 8 and 4 pixels a side. start: N(0, 0.01), and for ReLU biases
+    of 1 in conv2 and conv3, as section 5 has it, or even as `alexnet_half`.
     """
-    one, two, three, four, five = _COLUMN
-    active = nn.ReLU if activation == "relu" else nn.Tanh
-
-    def normalised(kernels: int) -> list[nn.Module]:
-        if normalisation == "batch":
-            return [nn.BatchNorm2d(kernels), active()]
-        return [active(), ResponseNorm()] if normalisation == "response" else [active()]
-
-    def pool() -> nn.Module:
-        return nn.MaxPool2d(3, 2, padding=1) if overlapping else nn.MaxPool2d(2, 2)
-
-    features = nn.Sequential(
-        nn.Conv2d(3, one, 3, padding=1),
-        *normalised(one),
-        pool(),
-        nn.Conv2d(one, two, 3, padding=1),
-        *normalised(two),
-        pool(),
-        nn.Conv2d(two, three, 3, padding=1),
-        active(),
-        nn.Conv2d(three, four, 3, padding=1),
-        active(),
-        nn.Conv2d(four, five, 3, padding=1),
-        active(),
-        pool(),
-    )
-    network = AlexNet(features, 4, _classifier(five * 4 * 4, 2048, classes, active))
-    _start_evenly(network)
+    layers: list[nn.Module] = []
+    channels = 3
+    for kernels in (32, 32, 64):
+        layers.append(nn.Conv2d(channels, kernels, 5, padding=2))
+        layers.append(nn.ReLU() if activation == "relu" else nn.Tanh())
+        if normalised and kernels == 32:
+            layers.append(ResponseNorm())
+        layers.append(nn.MaxPool2d(3, 2, padding=1) if overlapping else nn.MaxPool2d(2, 2))
+        channels = kernels
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, classes))
+    if start == "even":
+        _start_evenly(network)
+        return network
+    conv1, *hidden, fc10 = _layers(network)
+    _start_small([conv1, *hidden, fc10], ones=hidden if activation == "relu" else [])
     return network
 
 
@@ -191,40 +211,40 @@ def _vgg_features(plan: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _classifier(
-    inputs: int, width: int, classes: int, active: Callable[[], nn.Module] = nn.ReLU
-) -> nn.Sequential:
+def _classifier(inputs: int, width: int, classes: int) -> nn.Sequential:
     """fc6, fc7 and fc8. Dropout is of what fc6 and fc7 put out, as in the paper.
 
     (torchvision's AlexNet drops what they take in.)
     """
     return nn.Sequential(
         nn.Linear(inputs, width),
-        active(),
+        nn.ReLU(),
         nn.Dropout(),
         nn.Linear(width, width),
-        active(),
+        nn.ReLU(),
         nn.Dropout(),
         nn.Linear(width, classes),
     )
 
 
-def _layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """conv1 to conv5 and fc6 to fc8."""
+def _layers(network: nn.Module) -> list[Layer]:
+    """The convolutional and fully connected layers, from the first to the last."""
     return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
 def _start_as_published(network: nn.Module) -> None:
     """AlexNet's section 5: N(0, 0.01); biases 1 where ReLUs shall learn at once, elsewhere 0."""
     layers = _layers(network)
+    _, conv2, _, conv4, conv5, fc6, fc7, _ = layers  # of the fully connected only the hidden ones
+    _start_small(layers, ones=[conv2, conv4, conv5, fc6, fc7])
+
+
+def _start_small(layers: Sequence[Layer], ones: Sequence[Layer]) -> None:
+    """Weights from N(0, 0.01), biases 0, but 1 in the layers `ones`."""
     for layer in layers:
         nn.init.normal_(layer.weight, std=0.01)
         assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
-    _, conv2, _, conv4, conv5, fc6, fc7, _ = layers
-    for layer in (conv2, conv4, conv5, fc6, fc7):  # of the fully connected only the hidden ones
-        assert layer.bias is not None
-        nn.init.ones_(layer.bias)
+        nn.init.constant_(layer.bias, float(any(layer is one for one in ones)))
 
 
 def _start_evenly(network: nn.Module) -> None:
@@ -234,11 +254,11 @@ def _start_evenly(network: nn.Module) -> None:
     variance (2015) is twice this one, for the half that ReLU takes away; but three poolings, each
     taking the greatest of nine, give it back.
     """
-    *hidden, fc8 = _layers(network)
+    *hidden, last = _layers(network)
     for layer in hidden:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
-    nn.init.normal_(fc8.weight, std=0.01)  # all classes alike at first
-    assert fc8.bias is not None
-    nn.init.zeros_(fc8.bias)
+    nn.init.normal_(last.weight, std=0.01)  # all classes alike at first
+    assert last.bias is not None
+    nn.init.zeros_(last.bias)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.errors import EvaluationError
 
 LOG = "log.csv"
+_MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,14 @@ def read_log(run: Path) -> list[EpochFigures]:
 
 
 def _epoch(row: dict[str, str]) -> EpochFigures:
-    return EpochFigures(int(row["epoch"]), _part(row, "train"), _part(row, "val"))
+    epoch = int(row["epoch"])
+    if not 0 < epoch < _MOST_EPOCHS:
+        raise ValueError(f"there is no epoch {epoch}")
+    return EpochFigures(epoch, _part(row, "train"), _part(row, "val"))
 
 
 def _part(row: dict[str, str], part: str) -> PartFigures:
-    return PartFigures(
-        loss=float(row[f"{part}_loss"]),
-        top1_error=1 - float(row[f"{part}_top1"]),
-        top5_error=1 - float(row[f"{part}_top5"]),
-    )
+    loss, top1, top5 = (float(row[f"{part}_{what}"]) for what in ("loss", "top1", "top5"))
+    if not (math.isfinite(loss) and 0 <= top1 <= 1 and 0 <= top5 <= 1):
+        raise ValueError(f"epoch {row['epoch']} went astray: {part} loss {loss}, top-1 {top1}")
+    return PartFigures(loss=loss, top1_error=1 - top1, top5_error=1 - top5)

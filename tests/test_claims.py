@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from retrieval.training import claims
-from retrieval.training.claims import NORMALISED, PLAIN, Squares, error_after, steps_to_goal
+from retrieval.training.claims import PLAIN, Squares, Variant, error_after, steps_to_goal
 from ui.cli import main
 
 
@@ -31,10 +31,12 @@ def plain_colours(count: int, classes: int = 10) -> Squares:
 
 def test_easy_photos_are_learned_and_told_in_steps() -> None:
     train = plain_colours(64, classes=2)
-    steps = steps_to_goal(PLAIN, train, 0.02, seed=0)
+    plain = Variant("ReLU", start="even")
+    steps = steps_to_goal(plain, train, 0.02, seed=0)
     assert 5 <= steps <= 40
-    assert steps == steps_to_goal(PLAIN, train, 0.02, seed=0)
-    assert error_after(NORMALISED, train, plain_colours(20, classes=2), epochs=8, seed=0) < 0.3
+    assert steps == steps_to_goal(plain, train, 0.02, seed=0)
+    normalised = Variant("response normalisation", normalised=True, start="even")
+    assert error_after(normalised, train, plain_colours(20, classes=2), epochs=8, seed=0) < 0.3
 
 
 def test_what_is_never_learned_takes_for_ever() -> None:
@@ -58,7 +60,12 @@ def test_the_command_tells_every_variant(
     command = ["bench", "claims", "--data", str(tmp_path), "--epochs", "1", "--seeds", "2"]
     assert main([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in told["speeds"]] == ["ReLU", "tanh"]
+    assert [one["name"] for one in told["speeds"]] == [
+        "ReLU",
+        "tanh",
+        "ReLU, even start",
+        "tanh, even start",
+    ]
     assert [len(one["top1"]) for one in told["errors"]] == [2, 2, 2]
     assert told["photos"] == 40
     assert main(command) == 0

@@ -206,7 +206,9 @@ def test_neighbours_are_those_of_the_library(
     where = str(library.path)
     library.close()
     assert main(["figures", "neighbours", str(query), "--library", where, "--out", str(out)]) == 0
-    expected = [thumbnail(read_photo(path)[0]) for path in (query, *(h.photo.path for h in hits))]
+    expected = [
+        thumbnail(read_photo(path)[0], 264) for path in (query, *(h.photo.path for h in hits))
+    ]
     assert [file for _, _, file in sorted(pictures(out.read_text()))] == expected
 
 

@@ -58,7 +58,7 @@ def test_one_cycle_rises_for_a_quarter_and_falls_to_nothing() -> None:
 
 
 def test_a_constant_rate_is_one() -> None:
-    assert {learning_rate(ADAM, [0.5] * 3, done / 2) for done in range(10)} == {0.001}
+    assert {learning_rate(ADAM, [0.5] * 3, done / 2) for done in range(10)} == {0.0005}
 
 
 def test_the_presets_are_the_papers_numbers() -> None:

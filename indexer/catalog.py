@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from indexer import schema as t  # t: the tables
-from indexer.filters import Filters
+from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration, begin, configure, migrate
 from retrieval.errors import LibraryError
 
@@ -101,8 +101,11 @@ class Catalog:
         self._engine.dispose()
 
     @contextmanager
-    def write(self) -> Iterator[Writer]:
-        """All that is written inside happens at once, or not at all."""
+    def write(self, *, contents: bool = True) -> Iterator[Writer]:
+        """All that is written inside happens at once, or not at all.
+
+        contents: it may change what is searched; else open searches need not look again.
+        """
         with (
             self._told(),
             self._engine.connect().execution_options(fc7_write=True) as connection,
@@ -110,7 +113,8 @@ class Catalog:
         ):
             writer = Writer(connection)
             yield writer
-            writer.set(generation=uuid.uuid4().hex)
+            now = uuid.uuid4().hex
+            writer.set(change=now, **({"generation": now} if contents else {}))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -125,13 +129,13 @@ class Catalog:
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
-        return {row.key: row.value for row in self._rows(sa.select(t.settings))}
+        return {row.key: row.value for row in self.rows(sa.select(t.settings))}
 
     def folders(self) -> list[Path]:
-        return [Path(row.path) for row in self._rows(sa.select(t.folders).order_by("path"))]
+        return [Path(row.path) for row in self.rows(sa.select(t.folders).order_by("path"))]
 
     def segments(self) -> list[SegmentRow]:
-        rows = self._rows(sa.select(t.segments).order_by("name"))
+        rows = self.rows(sa.select(t.segments).order_by("name"))
         return [SegmentRow(row.name, row.rows) for row in rows]
 
     def live_rows(self) -> dict[str, int]:
@@ -141,37 +145,48 @@ class Catalog:
             .where(_has_photo())
             .group_by(t.contents.c.segment)
         )
-        return {row.segment: row.live for row in self._rows(query)}
+        return {row.segment: row.live for row in self.rows(query)}
 
     def contents_of(self, segments: Sequence[str], *, live: bool) -> list[tuple[int, str]]:
         """(id, hash) of the contents of these segments that have (or have lost) their photos."""
         query = sa.select(t.contents.c.id, t.contents.c.hash).where(
             t.contents.c.segment.in_(segments), _has_photo() if live else ~_has_photo()
         )
-        return [(row.id, row.hash) for row in self._rows(query)]
+        return [(row.id, row.hash) for row in self.rows(query)]
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
         query = sa.select(t.contents.c.id).where(~_has_photo())
-        return [row.id for row in self._rows(query)]
+        return [row.id for row in self.rows(query)]
 
     # --- photos
 
     def count(self) -> int:
-        return int(self._rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
+        return int(self.rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
+
+    def count_under(self, folder: Path) -> int:
+        query = sa.select(sa.func.count().label("n")).select_from(t.photos)
+        return int(self.rows(query.where(is_under(t.photos, folder)))[0].n)
 
     def is_empty(self) -> bool:
         """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
-        return not self._rows(sa.select(t.photos.c.id).limit(1))
+        return not self.rows(sa.select(t.photos.c.id).limit(1))
 
-    def photos(self, *, offset: int, limit: int) -> list[Photo]:
-        """Newest taken first; those without a date last, by path."""
-        query = _photo_query().order_by(
-            t.contents.c.taken_at.is_(None),
-            t.contents.c.taken_at.desc(),
-            t.photos.c.path,
+    def photos(
+        self,
+        *,
+        offset: int,
+        limit: int | None,
+        filters: Filters = NO_FILTERS,
+        oldest_first: bool = False,
+    ) -> list[Photo]:
+        """Those that pass, newest taken first; those without a date last, by path."""
+        taken = t.contents.c.taken_at
+        query = _photo_query().where(*self._conditions(filters))
+        query = query.order_by(
+            taken.is_(None), taken if oldest_first else taken.desc(), t.photos.c.path
         )
-        return [_photo(row) for row in self._rows(query.offset(offset).limit(limit))]
+        return [_photo(row) for row in self.rows(query.offset(offset).limit(limit))]
 
     def photo(self, photo_id: int) -> Photo | None:
         return self._first_photo(_photo_query().where(t.photos.c.id == photo_id))
@@ -180,19 +195,18 @@ class Catalog:
         return self._first_photo(_photo_query().where(t.photos.c.path == path))
 
     def photos_of(
-        self, contents: Sequence[int], folder: Path | None = None
+        self, contents: Sequence[int], filters: Filters = NO_FILTERS
     ) -> dict[int, list[Photo]]:
-        """The photos of each content id, by path; those under `folder` if it is given."""
+        """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
         query = _photo_query().where(t.photos.c.content.in_(contents)).order_by(t.photos.c.path)
-        if folder is not None:
-            query = query.where(_under(t.photos, folder))
-        for row in self._rows(query):
+        query = query.where(*self._conditions(filters))
+        for row in self.rows(query):
             found.setdefault(row.content, []).append(_photo(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
-        rows = self._rows(sa.select(t.photos.c.content).where(t.photos.c.id == photo_id))
+        rows = self.rows(sa.select(t.photos.c.content).where(t.photos.c.id == photo_id))
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
@@ -202,24 +216,40 @@ class Catalog:
 
     def labels(self, content: int) -> list[tuple[str, float]]:
         query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
-        return [(row.label, row.probability) for row in self._rows(query)]
+        return [(row.label, row.probability) for row in self.rows(query)]
+
+    def labels_of_photos(self, photos: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+        """The labels of photos, by photo, likeliest first."""
+        found: dict[int, list[tuple[str, float]]] = {photo: [] for photo in photos}
+        query = (
+            sa.select(t.photos.c.id, t.labels)
+            .join(t.labels, t.labels.c.content == t.photos.c.content)
+            .where(t.photos.c.id.in_(photos))
+            .order_by(t.labels.c.rank)
+        )
+        for row in self.rows(query):
+            found[row.id].append((row.label, row.probability))
+        return found
 
     # --- filters and labels
 
     def contents_passing(self, filters: Filters) -> list[int]:
         """The contents of the photos that pass; one may come several times."""
         query = sa.select(t.photos.c.content).join(t.contents).where(*self._conditions(filters))
-        return [row.content for row in self._rows(query)]
+        return [row.content for row in self.rows(query)]
 
     def known_labels(self) -> list[str]:
         """Every label that a content has, from A to Z."""
-        rows = self._rows(sa.select(t.labels.c.label).distinct().order_by("label"))
+        rows = self.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
         return [row.label for row in rows]
 
     def labelled(
-        self, labels: Sequence[str], k: int, filters: Filters
+        self, labels: Sequence[str], k: int, filters: Filters, offset: int = 0
     ) -> list[tuple[Photo, str, float]]:
-        """The k photos that likeliest have one of these labels, and which; equals by path."""
+        """The k photos that likeliest have one of these labels, and which; equals by path.
+
+        offset: so many of the likeliest are passed over.
+        """
         best = (  # SQLite takes `label` from the row that has the greatest probability
             sa.select(
                 t.labels.c.content,
@@ -236,22 +266,27 @@ class Catalog:
             .join(best, best.c.content == t.photos.c.content)
             .where(*self._conditions(filters))
             .order_by(best.c.probability.desc(), t.photos.c.path)
+            .offset(offset)
             .limit(k)
         )
-        return [(_photo(row), row.label, row.probability) for row in self._rows(query)]
+        return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
 
     def _conditions(self, filters: Filters) -> list[sa.ColumnElement[bool]]:
         """What a photo and its content, joined, must fulfil."""
         c = t.contents.c
         conditions: list[sa.ColumnElement[bool]] = []
         if filters.folder is not None:
-            conditions.append(_under(t.photos, filters.folder))
+            conditions.append(is_under(t.photos, filters.folder))
+        if filters.album is not None:
+            a = t.album_photos.c
+            own = sa.select(a.photo).where(a.album == filters.album, ~a.taken_out)
+            conditions.append(t.photos.c.id.in_(own))
         if filters.since is not None:
             conditions.append(c.taken_at >= filters.since)
         if filters.until is not None:
             conditions.append(sa.func.substr(c.taken_at, 1, len(filters.until)) <= filters.until)
         if filters.camera is not None:
-            rows = self._rows(sa.select(c.camera).where(c.camera.is_not(None)).distinct())
+            rows = self.rows(sa.select(c.camera).where(c.camera.is_not(None)).distinct())
             conditions.append(c.camera.in_(_holding(filters.camera, [row.camera for row in rows])))
         if filters.label is not None:
             named = t.labels.c.label.in_(_holding(filters.label, self.known_labels()))
@@ -266,12 +301,12 @@ class Catalog:
     # --- files
 
     def skipped(self) -> list[Skip]:
-        rows = self._rows(sa.select(t.skipped).order_by("path"))
+        rows = self.rows(sa.select(t.skipped).order_by("path"))
         return [Skip(Path(row.path), row.reason) for row in rows]
 
     def sizes(self) -> set[int]:
         """The sizes in bytes that photos' files have."""
-        return {row.size for row in self._rows(sa.select(t.photos.c.size).distinct())}
+        return {row.size for row in self.rows(sa.select(t.photos.c.size).distinct())}
 
     def known_under(self, folder: str) -> tuple[dict[str, FileStat], dict[str, FileStat]]:
         """(photos, skipped files) whose path is `folder` or lies under it, by path."""
@@ -279,14 +314,15 @@ class Catalog:
 
     def _stats_under(self, table: sa.Table, folder: str) -> dict[str, FileStat]:
         columns = (table.c.path, table.c.size, table.c.mtime_ns)
-        rows = self._rows(sa.select(*columns).where(_under(table, Path(folder))))
+        rows = self.rows(sa.select(*columns).where(is_under(table, Path(folder))))
         return {row.path: FileStat(row.path, row.size, row.mtime_ns) for row in rows}
 
     def _first_photo(self, query: sa.Select[Any]) -> Photo | None:
-        rows = self._rows(query)
+        rows = self.rows(query)
         return _photo(rows[0]) if rows else None
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """What a query finds. For the files of this package that hold queries."""
         with self._told(), self._engine.connect() as connection:
             return connection.execute(query).all()
 
@@ -296,6 +332,10 @@ class Writer:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+
+    def execute(self, statement: sa.Executable, values: Any = None) -> sa.CursorResult[Any]:
+        """Run a statement. For the files of this package that hold statements."""
+        return self._connection.execute(statement, values)
 
     def set(self, **settings: str) -> None:
         for key, value in settings.items():
@@ -412,7 +452,7 @@ def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
 
 
-def _under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
+def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
     """The path lies under the folder. One that is not UTF-8 is stored, and compared, as bytes."""
     first = str(folder).rstrip(os.sep) + os.sep
     after = first[:-1] + chr(ord(os.sep) + 1)  # comes right after all that begin with `first`

@@ -27,6 +27,7 @@ class Filters:
     until: str | None = None  # taken then or earlier, that year, month or day included
     camera: str | None = None  # a part of the camera's name, in any case
     label: str | None = None  # a part of one of its five likeliest classes, in any case
+    album: int | None = None  # the number of one that it is in
     box: Box | None = None  # it may cross the 180th meridian: west is then greater than east
 
     def __post_init__(self) -> None:
@@ -42,6 +43,9 @@ class Filters:
                     f"{','.join(f'{side:g}' for side in self.box)} is no part of the earth: give "
                     "south, west, north and east in degrees"
                 )
+
+
+NO_FILTERS = Filters()
 
 
 def _is_date(text: str) -> bool:

@@ -163,7 +163,7 @@ class Finder:
             np.concatenate([row for row, _ in described]), np.concatenate(away) if away else None
         )
         distances, contents, effort = self._search(now, query, k + len(examples), mode, filters)
-        hits = self._hits(distances, contents, examples, filters.folder)
+        hits = self._hits(distances, contents, examples, filters)
         labels = described[0][1] if len(described) == 1 else ()
         return Answer(tuple(hits[:k]), labels, effort)
 
@@ -245,9 +245,9 @@ class Finder:
         distances: NDArray[np.float32],
         contents: NDArray[np.int64],
         examples: Collection[int],
-        folder: Path | None,
+        filters: Filters,
     ) -> list[Hit]:
-        photos = self._catalog.photos_of(contents.tolist(), folder)
+        photos = self._catalog.photos_of(contents.tolist(), filters)
         found = [
             (float(distance), photo)
             for distance, content in zip(distances, contents.tolist(), strict=True)
@@ -259,7 +259,7 @@ class Finder:
 
     # --- by a word
 
-    def labelled(self, word: str, k: int, filters: Filters) -> list[Labelled]:
+    def labelled(self, word: str, k: int, filters: Filters, offset: int) -> list[Labelled]:
         """Do what `Library.labelled` says."""
         _check(k)
         known = self._catalog.known_labels()
@@ -271,11 +271,15 @@ class Finder:
             near = _nearest_labels(word, known)
             hint = f"the nearest labels: {', '.join(near)}" if near else "nor nearly so"
             raise LibraryError(f"no photo here is labelled {word!r}; {hint}")
-        found = self._catalog.labelled(same or holding, k, filters)
+        found = self._catalog.labelled(same or holding, k, filters, offset)
         return [
             Labelled(rank, label, probability, photo)
-            for rank, (photo, label, probability) in enumerate(found, start=1)
+            for rank, (photo, label, probability) in enumerate(found, start=offset + 1)
         ]
+
+    def descriptors(self, contents: Sequence[int]) -> NDArray[np.float32]:
+        """The stored rows (n, d) of contents."""
+        return self._open().search.descriptors(contents)
 
     # --- how good codes are
 

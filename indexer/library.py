@@ -4,27 +4,28 @@ LIBRARY/catalog.sqlite     what is known (the truth)
 LIBRARY/segments/          FC7 of the photos, and their codes, FAISS files
 LIBRARY/coders/            what made the codes
 LIBRARY/thumbnails.sqlite  small upright JPEGs, by content hash
-LIBRARY/index.lock         held while a run writes
+LIBRARY/index.lock         held while a run writes; LIBRARY/run.json tells of it (indexer/work.py)
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import filelock
 import platformdirs
 
-from indexer.catalog import Catalog, Photo, Skip
-from indexer.coding import SAMPLE, CoderStore, recode, sample
-from indexer.filters import Filters
+from indexer.albums import Albums
+from indexer.catalog import Catalog, Photo
+from indexer.coding import CoderStore, recode, sample
+from indexer.duplicates import Duplicates
+from indexer.facets import Facets, read_facets
+from indexer.filters import NO_FILTERS, Filters
 from indexer.finder import (
-    ENOUGH,
     EXACT_ROWS,
     Answer,
     Finder,
@@ -34,10 +35,13 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
+from indexer.map import Map
 from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
+from indexer.status import Status, advice_for, codes_status, storage_of
 from indexer.thumbnails import ThumbnailStore
-from retrieval.codes import BITS, SHORTLIST, shipped_coder
+from indexer.work import Work, read_work, working
+from retrieval.codes import shipped_coder
 from retrieval.errors import CodesError, LibraryError
 from retrieval.images import Region
 from retrieval.labels import Prediction
@@ -47,39 +51,7 @@ if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 _COMPARED = 20_000  # descriptors, 300 MB
-_WORTH_TRAINING = EXACT_ROWS  # photos: with fewer, searches don't use codes
 DEFAULT_WEIGHTS = "bundled"
-NO_FILTERS = Filters()
-
-
-@dataclass(frozen=True, slots=True)
-class CodesStatus:
-    """What a library's codes are, and how a search by them goes."""
-
-    bits: int
-    learned_from: int  # photos
-    own: bool  # learned from this library; else it came with fc7
-    shortlist: int  # photos that a search by codes compares exactly
-    recall: float | None  # the share of the ten nearest that it so finds; None: not measured yet
-    measured_on: int  # photos
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What `fc7 status` shows."""
-
-    path: Path
-    photos: int
-    folders: tuple[Path, ...]
-    bytes: int  # on disk, thumbnails included
-    network: str | None  # None: nothing was indexed yet
-    weights: str | None
-    stamp: str | None
-    codes: CodesStatus | None  # None: there are none
-    exact_up_to: int  # photos: beyond, a search goes by codes unless it is told otherwise
-    advice: tuple[str, ...]  # what would make search better here
-    last_run: str | None  # ISO 8601, UTC
-    skipped: tuple[Skip, ...]
 
 
 def default_path() -> Path:
@@ -121,6 +93,12 @@ class Library:
             self.path, self._catalog, self._segments, lambda: self._load(self._own_model())
         )
         self._extractor = extractor
+        self._loading = Lock()
+        self.albums = Albums(self._catalog, self._segments, self._finder.descriptors)
+        self.map = Map(self._catalog, self._segments)
+        self.duplicates = Duplicates(
+            self._catalog, self._segments, self._thumbnails, self._finder.descriptors
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +125,7 @@ class Library:
         weights: str | None = None,
         device: str = "auto",
         prune: bool = False,
+        settle: float = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> IndexReport:
         """Bring the library in step with its folders; read only what is new or changed.
@@ -155,24 +134,45 @@ class Library:
         network, weights: asked of a new library; an old one keeps to its own. Weights of a file or
         of a training run's folder name their network.
         prune: forget the photos of folders that are missing or empty.
+        settle: leave files that changed in the last so many seconds for a later run.
         progress: called with (files done, files to read).
 
-        Raises LibraryError if another run is at work, a folder was never there, or the library was
-        made with another model; WeightsError and DeviceError from the network.
+        Raises LibraryBusyError if another run is at work, LibraryError if a folder was never there
+        or the library was made with another model; WeightsError and DeviceError from the network.
         """
-        with self._writing():
+        with working(self.path, "index") as journal:
+
+            def tell(done: int, total: int) -> None:
+                journal.tell("photos", done, total)
+                if progress is not None:
+                    progress(done, total)
+
             model = self._choose_model(network, weights)
             self._use_coder()
-            run = Run(
-                self.path,
-                self._catalog,
-                self._segments,
-                self._thumbnails,
-                lambda: self._claim(model, device),
-            )
-            report = run.sync(folders, prune=prune, progress=progress)
+            run = self._run(lambda: self._claim(model, device))
+            report = run.sync(folders, prune=prune, settle=settle, progress=tell)
+            journal.conclude(**report.counts())
             self._fit_shortlist()
             return report
+
+    def forget(self, folder: Path) -> int:
+        """Let a folder's photos leave the library, and their albums; return how many they were.
+
+        folder: one of those that were indexed. Its files stay as they are.
+
+        Raises LibraryError if it is none of them, or another run is at work.
+        """
+        with working(self.path, "forget") as journal:
+            forgotten = self._run(lambda: self._load(self._own_model())).forget(folder)
+            journal.conclude(removed=forgotten)
+            return forgotten
+
+    def work(self) -> Work | None:
+        """The run that is at work here, in whichever process, or the last one."""
+        return read_work(self.path)
+
+    def _run(self, load_extractor: Callable[[], Extractor]) -> Run:
+        return Run(self.path, self._catalog, self._segments, self._thumbnails, load_extractor)
 
     # --- the model
 
@@ -199,6 +199,10 @@ class Library:
             )
         return own
 
+    def model(self) -> tuple[str, str] | None:
+        """The network of the library's descriptors and its weights; None before there are any."""
+        return self._own_model() if "stamp" in self._catalog.settings() else None
+
     def _own_model(self) -> tuple[str, str]:
         settings = self._catalog.settings()
         return settings["network"], settings["weights"]
@@ -208,15 +212,25 @@ class Library:
         extractor = self._load(model, device)
         if "stamp" not in self._catalog.settings():
             with self._catalog.write() as writer:
+                classes = json.dumps(extractor.classes)
                 writer.set(network=extractor.network, weights=model[1], stamp=extractor.stamp)
+                writer.set(classes=classes)
             self._use_coder()
         return extractor
+
+    def warm(self) -> None:
+        """Load now what answers need, so that the first one need not wait for it."""
+        first = self.photos(limit=1)
+        if first:
+            self._load(self._own_model())
+            self.answer(first[0].id, 1)
 
     def _load(self, model: tuple[str | None, str], device: str = "auto") -> Extractor:
         from retrieval.extractor import Extractor  # torch takes seconds: only when it is needed
 
-        if self._extractor is None:
-            self._extractor = Extractor(*model, device=device)
+        with self._loading:
+            if self._extractor is None:
+                self._extractor = Extractor(*model, device=device)
         stamp = self._catalog.settings().get("stamp", self._extractor.stamp)
         if stamp != self._extractor.stamp:
             raise LibraryError(
@@ -244,10 +258,16 @@ class Library:
         """
         from retrieval.training.coders import learn_autoencoder  # torch: only when it is needed
 
-        def tell(what: str) -> Callable[[int, int], None] | None:
-            return progress and (lambda done, total: progress(what, done, total))
+        with working(self.path, "codes") as journal:
 
-        with self._writing():
+            def tell(what: str) -> Callable[[int, int], None]:
+                def tell_of(done: int, total: int) -> None:
+                    journal.tell(what, done, total)
+                    if progress is not None:
+                        progress(what, done, total)
+
+                return tell_of
+
             descriptors = sample(self._catalog, self._segments, seed)
             coder = learn_autoencoder(
                 descriptors, bits, seed=seed, device=device, progress=tell("epochs")
@@ -278,7 +298,7 @@ class Library:
 
     def fit_shortlist(self) -> None:
         """Measure how long a shortlist must be here, if the library has grown much since."""
-        with self._writing():
+        with working(self.path, "codes"):
             self._fit_shortlist()
 
     def _fit_shortlist(self, *, anew: bool = False) -> None:
@@ -351,15 +371,18 @@ class Library:
             photo, k, like=like, unlike=unlike, region=region, mode=mode, filters=filters
         )
 
-    def labelled(self, word: str, k: int = 10, *, filters: Filters = NO_FILTERS) -> list[Labelled]:
+    def labelled(
+        self, word: str, k: int = 10, *, filters: Filters = NO_FILTERS, offset: int = 0
+    ) -> list[Labelled]:
         """Return the k photos that likeliest show what the word says, likeliest first.
 
         word: a label, or else a part of some, in any case. What is compared are the five likeliest
         classes stored with each photo; equal probabilities go by path.
+        offset: so many of the likeliest are passed over.
 
         Raises LibraryError if no photo has such a label; it names the nearest that some have.
         """
-        return self._finder.labelled(word, k, filters)
+        return self._finder.labelled(word, k, filters, offset)
 
     # --- looking
 
@@ -370,6 +393,13 @@ class Library:
         photo = self._catalog.photo(photo_id)
         if photo is None:
             raise unknown_photo(photo_id, self.path)
+        return photo
+
+    def photo_at(self, path: Path) -> Photo:
+        """The photo of a file. Raises LibraryError if it is not indexed."""
+        photo = self._catalog.photo_at(os.path.realpath(path.expanduser()))
+        if photo is None:
+            raise LibraryError(f"{path} is not in {self.path}: fc7 index its folder first")
         return photo
 
     def photos(self, *, offset: int = 0, limit: int = 100) -> list[Photo]:
@@ -386,21 +416,47 @@ class Library:
         assert content is not None, "a photo always has a content"
         return [Prediction(*row) for row in self._catalog.labels(content)]
 
+    def labels_of(self, photo_ids: Sequence[int]) -> dict[int, list[Prediction]]:
+        """The same of many photos, by photo."""
+        found = self._catalog.labels_of_photos(photo_ids)
+        return {photo: [Prediction(*row) for row in rows] for photo, rows in found.items()}
+
+    def facets(self) -> Facets:
+        """What searches can be narrowed by; looks at every photo."""
+        return read_facets(self._catalog)
+
+    def generation(self) -> str:
+        """Another text each time that photos came, went or changed."""
+        return self._catalog.settings().get("generation", "")
+
+    def change(self) -> str:
+        """Another text each time that anything changed: albums and the map too."""
+        settings = self._catalog.settings()
+        return settings.get("change", settings.get("generation", ""))  # older ones have no change
+
     def status(self) -> Status:
         settings = self._catalog.settings()
-        codes = _codes_status(settings)
+        codes = codes_status(settings)
         photos = self.count()
+        folders = self._catalog.folders()
+        segments = [segment.name for segment in self._catalog.segments()]
+        storage = storage_of(self.path)
         return Status(
             path=self.path,
             photos=photos,
-            folders=tuple(self._catalog.folders()),
-            bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            folders=tuple(folders),
+            folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),
+            bytes=sum(storage.values()),
+            storage=storage,
+            lost_segments=tuple(
+                name for name in segments if not self._segments.path(name).is_file()
+            ),
             network=settings.get("network"),
             weights=settings.get("weights"),
             stamp=settings.get("stamp"),
             codes=codes,
             exact_up_to=EXACT_ROWS,
-            advice=_advice(photos, codes),
+            advice=advice_for(photos, codes),
             last_run=settings.get("last_run"),
             skipped=tuple(self._catalog.skipped()),
         )
@@ -418,47 +474,3 @@ class Library:
             raise LibraryError(
                 f"{self.path} holds other files: give an empty or a new folder with --library"
             )
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        lock = filelock.FileLock(self.path / "index.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise LibraryError(
-                f"another run is indexing into {self.path}: wait for it, or stop it first"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-def _codes_status(settings: Mapping[str, str]) -> CodesStatus | None:
-    if "coder" not in settings:
-        return None
-    recall = settings.get("shortlist_recall")
-    return CodesStatus(
-        bits=int(settings["coder_bits"]),
-        learned_from=int(settings["coder_learned_from"]),
-        own=settings["coder_source"] == "library",
-        shortlist=int(settings.get("shortlist", SHORTLIST)),
-        recall=None if recall is None else float(recall),
-        measured_on=int(settings.get("shortlist_rows", 0)),
-    )
-
-
-def _advice(photos: int, codes: CodesStatus | None) -> tuple[str, ...]:
-    """Commands worth their time; see docs/codes.md for what they bring."""
-    advice: list[str] = []
-    if codes is None:
-        return ()
-    if photos >= _WORTH_TRAINING and not codes.own:
-        advice.append("fc7 codes train: codes learned from these photos keep more of the nearest")
-    if codes.own and codes.learned_from < min(photos // 4, SAMPLE):
-        advice.append(
-            "fc7 codes train: there are many more photos than the codes were learned from"
-        )
-    if codes.recall is not None and codes.recall < ENOUGH and codes.bits < max(BITS):
-        advice.append(f"fc7 codes train --bits {2 * codes.bits}: longer codes keep more")
-    return tuple(advice)

@@ -131,6 +131,7 @@ class Pipeline:
                 told = time.monotonic_ns()
                 self._commit(items, fresh, described)
                 stored = time.monotonic_ns()
+                progress(done)  # whoever stops a run here loses nothing
                 self._spent.update(
                     files=len(items), read=read - begun, describe=told - read, store=stored - told
                 )

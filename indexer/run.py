@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.catalog import Catalog, Skip
+from indexer.catalog import Catalog, FileStat, Skip
 from indexer.pipeline import Pace, Pipeline, merge_segments
 from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.segments import SegmentStore, hollow
@@ -32,7 +33,14 @@ class IndexReport:
     unchanged: int
     skipped: tuple[Skip, ...]
     missing_folders: tuple[Path, ...]  # gone or empty: their photos are kept
+    folders: tuple[Path, ...]  # that were looked at, the missing ones too
+    later: int = 0  # files that were left alone, for they may still be written to
     pace: Pace | None = None  # None: no file had to be read
+
+    def counts(self) -> dict[str, int]:
+        """What is counted, by name."""
+        names = ("added", "updated", "moved", "removed", "unchanged")
+        return {name: getattr(self, name) for name in names} | {"skipped": len(self.skipped)}
 
 
 class Run:
@@ -58,33 +66,52 @@ class Run:
         folders: Sequence[Path],
         *,
         prune: bool,
+        settle: float,
         progress: Callable[[int, int], None] | None,
     ) -> IndexReport:
         """Do what `Library.index` says."""
         roots = self._roots(folders)
         self._segments.sweep({segment.name for segment in self._catalog.segments()})
         self._remember(roots)
-        missing, plans = self._plans(roots, prune)
-        report = self._apply(plans, missing, progress)
+        missing, plans = self._plans(roots, prune, settle)
+        report = self._apply(roots, plans, missing, progress)
         self._finish(missing if prune else [])
         return report
 
-    def _plans(self, roots: list[Path], prune: bool) -> tuple[list[Path], list[SyncPlan]]:
+    def forget(self, folder: Path) -> int:
+        """Do what `Library.forget` says."""
+        root = Path(os.path.realpath(folder.expanduser()))
+        if root not in self._catalog.folders():
+            raise LibraryError(f"{folder} is no folder of {self._library}: fc7 status lists them")
+        photos, skipped = self._catalog.known_under(str(root))
+        with self._catalog.write() as writer:
+            writer.remove_photos(photos)
+            writer.remove_skips(skipped)
+            writer.remove_folder(root)
+        self._finish([])
+        return len(photos)
+
+    def _plans(
+        self, roots: list[Path], prune: bool, settle: float
+    ) -> tuple[list[Path], list[SyncPlan]]:
         """(folders that are missing or empty, what to do in the others)."""
         missing, plans = [], []
-        for root in roots:
-            found = scan(root, exclude=self._library)
+        everything = [scan(root, exclude=self._library) for root in roots]
+        unsettled = _unsettled(everything, settle) if settle else frozenset()
+        for root, found in zip(roots, everything, strict=True):
             photos, skipped = self._catalog.known_under(str(root))
+            listed = found
             if not found.files and (photos or not root.is_dir()):
                 missing.append(root)  # an unplugged disk looks like this
                 if not prune:
                     continue
-                found = Found((), ())  # what can't be listed is given up too
-            plans.append(plan(found, photos, skipped))
+                listed = Found((), ())  # what can't be listed is given up too
+            plans.append(plan(listed, photos, skipped, unsettled))
         return missing, plans
 
     def _apply(
         self,
+        roots: list[Path],
         plans: list[SyncPlan],
         missing: list[Path],
         progress: Callable[[int, int], None] | None,
@@ -98,9 +125,12 @@ class Run:
             pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
             counts, pace = pipeline.counts, pipeline.pace()
         before = self._catalog.count()
-        with self._catalog.write() as writer:  # what moved is not at its old path any more
-            writer.remove_photos(path for one in plans for path in one.gone)
-            writer.remove_skips(path for one in plans for path in one.gone_skips)
+        gone = [path for one in plans for path in one.gone]
+        gone_skips = [path for one in plans for path in one.gone_skips]
+        if gone or gone_skips:
+            with self._catalog.write() as writer:  # what moved is not at its old path any more
+                writer.remove_photos(gone)
+                writer.remove_skips(gone_skips)
         tried = {stat.path for stat in to_read} | {p for one in plans for p in one.still_skipped}
         closed = [
             Skip(Path(where), f"folder can't be listed: {why}")
@@ -115,6 +145,8 @@ class Run:
             unchanged=counts["unchanged"] + sum(one.unchanged for one in plans),
             skipped=(*closed, *(s for s in self._catalog.skipped() if str(s.path) in tried)),
             missing_folders=tuple(missing),
+            folders=tuple(roots),
+            later=sum(one.later for one in plans),
             pace=pace,
         )
 
@@ -125,7 +157,7 @@ class Run:
                 merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
             )
         lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
-        with self._catalog.write() as writer:
+        with self._catalog.write(contents=False) as writer:
             for folder in (*lost, *pruned):
                 writer.remove_folder(folder)
             writer.set(last_run=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -138,7 +170,9 @@ class Run:
         """Put the folders on the list that `index()` goes by; one inside another is not needed."""
         known = self._catalog.folders()
         listed = _outermost([*known, *roots])
-        with self._catalog.write() as writer:
+        if set(known) == set(listed):
+            return
+        with self._catalog.write(contents=False) as writer:
             for folder in known:
                 if folder not in listed:
                     writer.remove_folder(folder)
@@ -156,6 +190,16 @@ class Run:
                 what = "is a file, not a folder" if folder.is_file() else "is not there"
                 raise LibraryError(f"{folder} {what}: name the folder that holds your photos")
         return _outermost(wanted)
+
+
+def _unsettled(everything: Sequence[Found], settle: float) -> frozenset[FileStat]:
+    """The files that were written to in the last `settle` seconds.
+
+    Or will be in the next ones, as it looks where a server's clock is a little ahead.
+    """
+    now, margin = time.time_ns(), round(settle * 1e9)
+    young = range(now - margin, now + margin)
+    return frozenset(stat for found in everything for stat in found.files if stat.mtime_ns in young)
 
 
 def _outermost(folders: Sequence[Path]) -> list[Path]:

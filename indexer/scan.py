@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ class Found:
 
     files: tuple[FileStat, ...]
     unreadable: tuple[tuple[str, str], ...]  # (folder, why)
+    folders: tuple[str, ...] = ()  # those that were listed, the folder itself first
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class SyncPlan:
     unchanged: int  # known photos that need nothing
     still_skipped: tuple[str, ...]  # files that were skipped and have not changed
     unreadable: tuple[tuple[str, str], ...]  # (folder, why): what lies there is kept as it is
+    later: int  # files that are left for a later run
 
 
 def scan(folder: Path, exclude: Path | None = None) -> Found:
@@ -38,6 +40,7 @@ def scan(folder: Path, exclude: Path | None = None) -> Found:
     """
     files: list[FileStat] = []
     unreadable: list[tuple[str, str]] = []
+    folders: list[str] = []
     waiting = [str(folder)]
     while waiting:
         current = waiting.pop()
@@ -47,6 +50,7 @@ def scan(folder: Path, exclude: Path | None = None) -> Found:
         except OSError as error:
             unreadable.append((current, error.strerror or type(error).__name__))
             continue
+        folders.append(current)
         below = []
         for entry in entries:
             if entry.name.startswith(".") or (exclude is not None and entry.path == str(exclude)):
@@ -60,32 +64,47 @@ def scan(folder: Path, exclude: Path | None = None) -> Found:
             except FileNotFoundError:
                 continue  # it went away while we looked: the next run sees it gone
         waiting.extend(reversed(below))
-    return Found(tuple(files), tuple(unreadable))
+    return Found(tuple(files), tuple(unreadable), tuple(folders))
 
 
-def plan(found: Found, photos: Mapping[str, FileStat], skipped: Mapping[str, FileStat]) -> SyncPlan:
+def plan(
+    found: Found,
+    photos: Mapping[str, FileStat],
+    skipped: Mapping[str, FileStat],
+    unsettled: Collection[FileStat] = frozenset(),
+) -> SyncPlan:
     """Compare what a folder holds with what is known of it.
 
     photos, skipped: what the catalogue knows under that folder, by path. What lies in a folder that
     can't be listed now is kept as it is.
+    unsettled: files, of this folder or of others, that may still be written to: not read now. A
+    photo of the size of one is not gone yet, for it may have been moved there.
     """
     here = {stat.path for stat in found.files}
     closed = tuple(folder.rstrip(os.sep) + os.sep for folder, _ in found.unreadable)
     read = []
-    unchanged = 0
+    unchanged = later = 0
     still_skipped = []
     for stat in found.files:
         if photos.get(stat.path) == stat:
             unchanged += 1
         elif skipped.get(stat.path) == stat:
             still_skipped.append(stat.path)
+        elif stat in unsettled:
+            later += 1
         else:
             read.append(stat)
+    sizes = {stat.size for stat in unsettled}
     return SyncPlan(
         read=tuple(read),
-        gone=tuple(p for p in photos if p not in here and not p.startswith(closed)),
+        gone=tuple(
+            path
+            for path, stat in photos.items()
+            if path not in here and not path.startswith(closed) and stat.size not in sizes
+        ),
         gone_skips=tuple(p for p in skipped if p not in here and not p.startswith(closed)),
         unchanged=unchanged,
         still_skipped=tuple(still_skipped),
         unreadable=found.unreadable,
+        later=later,
     )

@@ -3,10 +3,14 @@
 contents   a picture by the sha256 of its file: its descriptor's segment, its metadata
 photos     a path that holds a content; ids survive renames and edits, and are never used again
 labels     the five likeliest classes of a content
+albums     a group of photos: its title by what they show, and what a person said of it
+album_photos  which photos an album has, and which a person took out of it
+places     where a content lies on the map
 skipped    a path that gave no picture, and why; tried again only when it changes
 segments   the FAISS files that count; a file that no row names is rubbish
 folders    what was indexed
 settings   the model, its stamp, the last run, and `generation`, which each write changes
+           that changes what is searched
 
 Two files of the same content share one descriptor; a renamed file finds its own again.
 """
@@ -95,6 +99,34 @@ photos = sa.Table(
     sa.Column("content", sa.ForeignKey("contents.id"), nullable=False, index=True),
     sqlite_autoincrement=True,
 )
+albums = sa.Table(
+    "albums",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("title", sa.String, nullable=False),  # by what its photos show
+    sa.Column("name", sa.String),  # by a person, instead
+    sa.Column("hidden", sa.Boolean, nullable=False),
+    sa.Column("kept", sa.Boolean, nullable=False),  # a person had a hand in it
+    sa.Column("cover", sa.ForeignKey("photos.id", ondelete="SET NULL")),
+    sa.Column("cohesion", sa.Float),
+    sqlite_autoincrement=True,
+)
+album_photos = sa.Table(
+    "album_photos",
+    tables,
+    sa.Column("album", sa.ForeignKey("albums.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column(
+        "photo", sa.ForeignKey("photos.id", ondelete="CASCADE"), primary_key=True, index=True
+    ),
+    sa.Column("taken_out", sa.Boolean, nullable=False),  # by a person: it shall not come back
+)
+places = sa.Table(
+    "places",
+    tables,
+    sa.Column("content", sa.ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("x", sa.Float, nullable=False),
+    sa.Column("y", sa.Float, nullable=False),
+)
 skipped = sa.Table(
     "skipped",
     tables,
@@ -135,7 +167,26 @@ def first_schema(connection: sa.Connection) -> None:
         connection.execute(sa.text(statement))
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema,)
+def albums_and_map(connection: sa.Connection) -> None:
+    """Version 2. Frozen."""
+    for statement in (
+        """CREATE TABLE albums (
+            id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, title VARCHAR NOT NULL, name VARCHAR,
+            hidden BOOLEAN NOT NULL, kept BOOLEAN NOT NULL,
+            cover INTEGER REFERENCES photos (id) ON DELETE SET NULL, cohesion FLOAT)""",
+        """CREATE TABLE album_photos (
+            album INTEGER NOT NULL REFERENCES albums (id) ON DELETE CASCADE,
+            photo INTEGER NOT NULL REFERENCES photos (id) ON DELETE CASCADE,
+            taken_out BOOLEAN NOT NULL, PRIMARY KEY (album, photo))""",
+        "CREATE INDEX ix_album_photos_photo ON album_photos (photo)",
+        """CREATE TABLE places (
+            content INTEGER NOT NULL PRIMARY KEY REFERENCES contents (id) ON DELETE CASCADE,
+            x FLOAT NOT NULL, y FLOAT NOT NULL)""",
+    ):
+        connection.execute(sa.text(statement))
+
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema, albums_and_map)
 
 
 def configure(connection: Any, _record: Any) -> None:

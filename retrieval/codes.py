@@ -85,8 +85,15 @@ def shorten(
 
 
 def write_coder(path: Path, coder: Coder, about: dict[str, str]) -> None:
-    """Write a coder as safetensors, in half precision. about: words that travel with it."""
-    save_file({k: v.astype(np.float16) for k, v in asdict(coder).items()}, path, about)
+    """Write a coder as safetensors, in half precision. about: words that travel with it.
+
+    Raises CodesError if it can't be written.
+    """
+    arrays = {name: array.astype(np.float16) for name, array in asdict(coder).items()}
+    try:
+        save_file(arrays, path, about)
+    except (OSError, SafetensorError) as error:
+        raise CodesError(f"{path} can't be written: {error}") from error
 
 
 def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:

@@ -10,7 +10,8 @@ Fc7Error
 ├── BenchError        a bench that can't be run here
 ├── DistillError      distillation that can't start or go on
 ├── TrainingError     a training run, or its list of photos, that can't start or go on
-└── LibraryError      a library that is missing, busy, newer, or of another model
+└── LibraryError      a library that is missing, newer, or of another model
+    └── LibraryBusyError  another run is writing into it
 
 Each message is one line: what, which, and what to do next. Only `ui` catches them.
 """
@@ -66,4 +67,8 @@ class TrainingError(Fc7Error):
 
 
 class LibraryError(Fc7Error):
-    """The library is missing, busy, newer than this program, or of another model."""
+    """The library is missing, newer than this program, or of another model."""
+
+
+class LibraryBusyError(LibraryError):
+    """Another run is writing into the library: it can be waited for."""

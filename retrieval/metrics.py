@@ -136,6 +136,53 @@ def mean_class_accuracy(confusion: NDArray[np.integer]) -> float:
 # Ranked answers under ties
 
 
+def mutual_information(labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
+    """Normalized mutual information of two partitions (n,), over the mean of their entropies.
+
+    Strehl and Ghosh (2002), with the arithmetic mean. 1 if both are the same single group.
+    """
+    joint = _contingency(labels, groups) / len(labels)
+    one, other = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = -(one * np.log(one)).sum() - (other * np.log(other)).sum()
+    if entropies == 0:
+        return 1.0
+    filled = joint > 0
+    information = (joint[filled] * np.log(joint[filled] / np.outer(one, other)[filled])).sum()
+    return float(np.clip(2 * information / entropies, 0, 1))
+
+
+def adjusted_rand_index(labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
+    """Share of pairs on which two partitions (n,) agree, corrected for chance.
+
+    Hubert and Arabie (1985). 0 is chance, 1 the same partition.
+    """
+    joint = _contingency(labels, groups)
+
+    def pairs(counts: NDArray[np.integer]) -> float:
+        return float((counts * (counts - 1) // 2).sum())
+
+    both, one, other = pairs(joint), pairs(joint.sum(axis=1)), pairs(joint.sum(axis=0))
+    expected = one * other / max(1.0, pairs(np.array([len(labels)])))
+    highest = (one + other) / 2
+    return 1.0 if highest == expected else float((both - expected) / (highest - expected))
+
+
+def purity(labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
+    """Share of rows (n,) whose label is the commonest of their group; 0 if there are none."""
+    return (
+        float(_contingency(labels, groups).max(axis=0).sum() / len(labels)) if len(labels) else 0.0
+    )
+
+
+def _contingency(labels: NDArray[np.integer], groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many rows have a label and are in a group, (labels, groups)."""
+    one = np.unique(labels, return_inverse=True)[1]
+    other = np.unique(groups, return_inverse=True)[1]
+    counts = np.zeros((one.max(initial=-1) + 1, other.max(initial=-1) + 1), np.int64)
+    np.add.at(counts, (one, other), 1)
+    return counts
+
+
 def tied_average_precision(relevant: Counts, sizes: Counts, total: int) -> float:
     """`average_precision`, the mean over all orders within groups.
 

@@ -19,6 +19,7 @@ from retrieval.images import frame, read_photo
 if TYPE_CHECKING:
     from retrieval.extractor import Descriptors, Extractor
 
+S = TypeVar("S")
 T = TypeVar("T")
 PhotoProgress = Callable[[int, int], None]  # photos so far, photos in all
 
@@ -72,9 +73,11 @@ def describe_part(
 
 
 def read_ahead(
-    paths: Sequence[Path], read: Callable[[Path], T], ahead: int, workers: int | None = None
+    paths: Sequence[S], read: Callable[[S], T], ahead: int, workers: int | None = None
 ) -> Iterator[T]:
-    """Call `read` with each path in threads: the results in order, at most so many ahead.
+    """Call `read` with each path, or what else says what to read, in threads.
+
+    Gives the results in order, and reads at most so many ahead.
 
     workers: threads; as many as there are processors unless said otherwise.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,13 @@ from retrieval.hamming import Codes, threads_for  # noqa: E402
 
 
 def write_rows(path: Path, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> None:
-    """Write descriptors (n, d) float32 under their ids (n,) int64 as one FAISS file, in fp16."""
+    """Write descriptors (n, d) float32 under their ids (n,) int64 as one FAISS file, in fp16.
+
+    Raises SearchError if it can't be written, as `merge_rows` and `write_codes` do.
+    """
     index = _empty(descriptors.shape[1])
     index.add_with_ids(np.ascontiguousarray(descriptors, np.float32), ids.astype(np.int64))
-    faiss.write_index(index, str(path))
+    _write(faiss.write_index, index, path)
 
 
 def merge_rows(path: Path, sources: Sequence[Path], keep: NDArray[np.int64]) -> int:
@@ -74,7 +77,7 @@ def merge_rows(path: Path, sources: Sequence[Path], keep: NDArray[np.int64]) -> 
         if kept.any():
             stored = np.ascontiguousarray(rows.fp16[kept]).view(np.uint8)
             merged.add_sa_codes(stored, rows.ids[kept])
-    faiss.write_index(merged, str(path))
+    _write(faiss.write_index, merged, path)
     return int(merged.ntotal)
 
 
@@ -82,7 +85,14 @@ def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
     """Write codes (n, bits / 8) as one FAISS file, in their order."""
     index = faiss.IndexBinaryFlat(8 * codes.shape[1])
     index.add(np.ascontiguousarray(codes))
-    faiss.write_index_binary(index, str(path))
+    _write(faiss.write_index_binary, index, path)
+
+
+def _write(write: Callable[[Any, str], None], index: Any, path: Path) -> None:
+    try:
+        write(index, str(path))
+    except RuntimeError as error:
+        raise SearchError(f"{path} can't be written: is the disk full?") from error
 
 
 def read_codes(path: Path) -> NDArray[np.uint8]:
@@ -97,6 +107,11 @@ def read_codes(path: Path) -> NDArray[np.uint8]:
 def stored_rows(path: Path) -> NDArray[np.float16]:
     """The descriptors (n, d) of a FAISS file, memory-mapped, in their order."""
     return _Rows(path).fp16
+
+
+def stored_ids(path: Path) -> NDArray[np.int64]:
+    """The ids (n,) of a FAISS file, in the order of its rows."""
+    return _Rows(path).ids
 
 
 def itq_rotation(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

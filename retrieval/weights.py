@@ -129,9 +129,18 @@ def load_weights(
                 f"torchvision has no {network}: train it with fc7 train, or give a file of weights"
             )
         return load_imagenet(_imagenet_info(network), progress)
+    file = _file(Path(weights).expanduser().resolve())
+    return _load(describe_file(network, weights), file)
+
+
+def describe_file(network: str, weights: str) -> WeightsInfo:
+    """What is known of the weights of a file or a run's folder; their numbers are not read.
+
+    Raises WeightsError if there are none, or they are for another network.
+    """
     path = Path(weights).expanduser().resolve()
     file = _file(path)
-    return _load(_file_info(network, file, str(path), str(file)), file)
+    return _file_info(network, file, str(path), str(file))
 
 
 def load_imagenet(info: WeightsInfo, progress: Progress | None = None) -> LoadedWeights:

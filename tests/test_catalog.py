@@ -107,7 +107,7 @@ def test_migrations_make_the_declared_tables(tmp_path: Path) -> None:
                     [(c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(name)],
                     look.get_pk_constraint(name)["constrained_columns"],
                     sorted(i["name"] or "" for i in look.get_indexes(name)),
-                    [f["referred_table"] for f in look.get_foreign_keys(name)],
+                    sorted(f["referred_table"] for f in look.get_foreign_keys(name)),
                     [u["column_names"] for u in look.get_unique_constraints(name)],
                 )
                 for name in look.get_table_names()

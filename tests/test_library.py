@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 import indexer.coding
-import indexer.library
 import indexer.pipeline
+import indexer.status
 from indexer import IndexReport, Library, open_library
 from indexer.catalog import SegmentRow
 from indexer.segments import to_merge
@@ -396,7 +396,7 @@ def test_status_says_when_other_codes_would_be_better(
     library: Library, photos: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexer.coding, "LEAST", 40)
-    monkeypatch.setattr(indexer.library, "_WORTH_TRAINING", 40)
+    monkeypatch.setattr(indexer.status, "_WORTH_TRAINING", 40)
     for seed in range(32):
         draw(photos / f"{seed}.png", seed, (64, 64))
     library.index([photos])

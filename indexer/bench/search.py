@@ -8,29 +8,21 @@ other's memory.
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from indexer.bench.drawn import BLOCK, DrawnLibrary, check_room, read_seeds
 from indexer.bench.memory import forget_pages, peak_bytes
-from indexer.catalog import Catalog, FileStat, NewContent
-from indexer.coding import CoderStore, recode
 from indexer.library import open_library
-from indexer.segments import SegmentStore
-from retrieval.codes import shipped_coder
 from retrieval.errors import BenchError
-from retrieval.ground_truth import files_below
-from retrieval.synthetic import VIEWS, describe_views, mix
 
 if TYPE_CHECKING:
     from retrieval.extractor import Extractor
@@ -39,8 +31,6 @@ Progress = Callable[[str, int, int], None]  # what, done, in all
 
 LEAST = 1_000  # photos
 _STEPS = (1_000, 3_000)  # and these times 10, 100, ...: the sizes on the way to the largest
-_SEEDED = 500  # photos at most that are described
-_BLOCK = 8_192  # rows a segment, 130 MB while it is made
 _K = 10
 _ASKED = 50
 _ASKED_COLD = 10
@@ -96,75 +86,17 @@ def bench_search(
     """
     if photos < LEAST:
         raise BenchError(f"{photos:,} photos are too few to measure: {LEAST:,} or more")
-    coder = shipped_coder(extractor.network, extractor.stamp)
-    if coder is None:
-        raise BenchError(
-            f"no codes come with {extractor.network}'s {extractor.weights} weights: take bundled"
-        )
     tell = progress or (lambda what, done, total: None)
     with tempfile.TemporaryDirectory(prefix="fc7-bench-") as place:
-        free, needed = shutil.disk_usage(place).free, photos * _BYTES_A_PHOTO
-        if free < needed:
-            raise BenchError(
-                f"{place} has {free / 1e9:.1f} GB left, {photos:,} photos need {needed / 1e9:.1f}: "
-                "ask for fewer, or name a folder on another disk in TMPDIR"
-            )
-        seeds = _seeds(folder, extractor, lambda done, total: tell("photos", done, total))
-        builder = _Builder(Path(place), extractor, seeds)
-        recode(builder.catalog, builder.segments, builder.coders, *coder)
+        check_room(Path(place), photos * _BYTES_A_PHOTO, photos)
+        seeds = read_seeds(folder, extractor, lambda done, total: tell("photos", done, total))
+        drawn = DrawnLibrary(Path(place), extractor, seeds)
         for size in sizes(photos):
-            while builder.rows < size:
-                builder.add(min(_BLOCK, size - builder.rows))
-                tell("descriptors", builder.rows, photos)
+            while drawn.rows < size:
+                drawn.add(min(BLOCK, size - drawn.rows))
+                tell("descriptors", drawn.rows, photos)
             yield _measure(Path(place), size)
-        builder.catalog.close()
-
-
-def _seeds(
-    folder: Path, extractor: Extractor, progress: Callable[[int, int], None]
-) -> NDArray[np.float32]:
-    if not folder.is_dir():
-        raise BenchError(f"no folder {folder}: give one of photos")
-    files = [folder / file for file in files_below(folder)]
-    chosen = files[:: -(-len(files) // _SEEDED) or 1]
-    seeds = describe_views(chosen, extractor, progress)
-    if len(seeds) <= 10 * VIEWS:
-        raise BenchError(
-            f"{folder} holds {len(seeds) // VIEWS} photos: too few to draw others from"
-        )
-    return seeds
-
-
-class _Builder:
-    """Makes a library as indexing does, but of drawn descriptors, without files and thumbnails."""
-
-    def __init__(self, place: Path, extractor: Extractor, seeds: NDArray[np.float32]) -> None:
-        self.catalog = Catalog(place / "catalog.sqlite")
-        self.segments = SegmentStore(place / "segments")
-        self.coders = CoderStore(place / "coders")
-        self.rows = 0
-        self._seeds = seeds
-        self._rng = np.random.default_rng(0)
-        with self.catalog.write() as writer:
-            writer.set(network=extractor.network, weights=extractor.weights, stamp=extractor.stamp)
-
-    def add(self, count: int) -> None:
-        ids = np.arange(self.rows + 1, self.rows + count + 1, dtype=np.int64)
-        name = self.segments.write(ids, mix(self._seeds, count, self._rng))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        columns = {
-            "format": "JPEG", "width": 640, "height": 480, "orientation": 1, "norm": 1.0,
-            "indexed_at": now,
-        }  # fmt: skip
-        with self.catalog.write() as writer:
-            writer.add_segment(name, count)
-            numbers = ids.tolist()
-            contents = [NewContent(f"{one:064x}", columns, ()) for one in numbers]
-            writer.add_contents(numbers, name, contents)
-            paths = [f"/drawn/{one // 1000}/{one}.jpg" for one in numbers]
-            stats = [FileStat(path, 0, 0) for path in paths]
-            writer.put_photos(list(zip(stats, numbers, strict=True)))
-        self.rows += count
+        drawn.catalog.close()
 
 
 # Measuring

@@ -1,0 +1,75 @@
+"""What the photos of a library can be narrowed by: their folders, cameras, classes and dates."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from indexer import schema as t
+from indexer.catalog import Catalog
+
+LIKELY = 0.05  # a class with less is not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """Values that some photo has."""
+
+    folders: tuple[tuple[Path, int], ...]  # with the photos in and below each, by path
+    cameras: tuple[tuple[str, int], ...]  # with their photos, the commonest first
+    labels: Mapping[str, int]  # photos for which the class is likely enough, the commonest first
+    best: Mapping[str, int]  # of each of these classes the photo that shows it likeliest
+    classes: tuple[str, ...]  # all that the network tells apart; in an old library, those it saw
+    first: str | None  # ISO 8601 dates of the oldest and the newest photo
+    last: str | None
+
+
+def read_facets(catalog: Catalog) -> Facets:
+    c, p = t.contents.c, t.photos.c
+    count = sa.func.count().label("n")
+    joined = sa.select(c.camera, count).join(t.photos, p.content == c.id)
+    cameras = (
+        joined.where(c.camera.is_not(None)).group_by(c.camera).order_by(count.desc(), c.camera)
+    )
+    # Where the index of labels served the grouping, each photo would be looked up out of order.
+    # SQLite takes the photo from the row that has the greatest probability.
+    unindexed: sa.ColumnElement[str] = sa.literal_column("+labels.label")
+    labelled = (
+        sa.select(t.labels.c.label, count, sa.func.max(t.labels.c.probability), p.id)
+        .select_from(t.photos)
+        .join(t.labels, p.content == t.labels.c.content)
+        .where(t.labels.c.probability >= LIKELY)
+        .group_by(unindexed)
+        .order_by(count.desc(), t.labels.c.label)
+    )
+    seen = catalog.rows(labelled)
+    stored = catalog.settings().get("classes")
+    ends = sa.select(sa.func.min(c.taken_at).label("first"), sa.func.max(c.taken_at).label("last"))
+    (dates,) = catalog.rows(ends.join(t.photos, p.content == c.id))
+    return Facets(
+        folders=_folders([row.path for row in catalog.rows(sa.select(p.path))], catalog.folders()),
+        cameras=tuple((row.camera, row.n) for row in catalog.rows(cameras)),
+        labels={row.label: row.n for row in seen},
+        best={row.label: row.id for row in seen},
+        classes=tuple(json.loads(stored) if stored else catalog.known_labels()),
+        first=dates.first and dates.first[:10],
+        last=dates.last and dates.last[:10],
+    )
+
+
+def _folders(photos: Sequence[str], indexed: Sequence[Path]) -> tuple[tuple[Path, int], ...]:
+    """Every folder with photos in or below it, from those that were indexed on."""
+    inside = Counter(photo.rpartition(os.sep)[0] or os.sep for photo in photos)
+    below: Counter[Path] = Counter()
+    for folder, own in ((Path(name), own) for name, own in inside.items()):
+        for place in (folder, *folder.parents):
+            below[place] += own
+            if place in indexed:
+                break
+    return tuple(sorted(below.items()))

@@ -1,6 +1,7 @@
 # make demo                     install fc7 into .venv, index data/gallery, answer one query
 # make demo PHOTOS=~/Pictures   the same for your own folder
 # make test                     lint, types and all tests, in an environment of their own
+# make screenshots              docs/images/browser-*.jpg anew, from the sample gallery; needs Chromium
 # make gpu                      an environment with the GPU build of faiss (.venv-gpu)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ PHOTOS ?= data/gallery
 SHELL := /bin/bash
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint chromium gpu clean
+.PHONY: demo test lint chromium screenshots gpu clean
 
 demo: .venv/ready
 	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
@@ -17,7 +18,7 @@ test: .venv-test/ready chromium
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	.venv-test/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile
 
 # Where Chromium is neither there nor can be installed, its tests skip and say so.
 chromium:
@@ -25,6 +26,9 @@ chromium:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 	|| echo "Chromium is not installed: the browser tests will be skipped (apt-get install chromium)"
+
+screenshots: .venv-test/ready chromium
+	.venv-test/bin/python docs/screenshots.py
 
 .venv/ready: pyproject.toml $(shell find retrieval indexer ui data/weights -type f -not -name '*.pyc')
 	@$(call venv,.venv)

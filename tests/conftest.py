@@ -5,11 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    expect,
+    sync_playwright,
+)
+from serving import FLAGS, PATIENCE, serving
 
 from indexer import Library, open_library
 from retrieval.extractor import Extractor
@@ -17,6 +27,8 @@ from retrieval.extractor import Extractor
 # The same examples each time, and no clock: a busy machine is no failure.
 hypothesis.settings.register_profile("fc7", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("fc7")
+
+expect.set_options(timeout=PATIENCE)
 
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
 
@@ -50,6 +62,13 @@ def library(tmp_path: Path, extractor: Extractor) -> Iterator[Library]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def server(library: Library) -> Iterator[str]:
+    """The address of the real `fc7 ui` with a library that the module makes for all its tests."""
+    with serving(library.path) as address:
+        yield address
+
+
 def draw_photo(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Path:
     """Draw a photo-like picture: coarse colour noise, enlarged. The seed decides what it shows."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -62,3 +81,48 @@ def draw_photo(path: Path, seed: int, size: tuple[int, int] = (320, 240)) -> Pat
 def draw() -> Callable[..., Path]:
     """`draw_photo(path, seed, size)`."""
     return draw_photo
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[BrowserContext]:
+    """One Chromium for all tests, so that it fetches Streamlit's scripts once."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        context = chromium.new_context(viewport={"width": 1400, "height": 900})
+        context.set_default_timeout(PATIENCE)
+        yield context
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    """A fresh page that must stay without errors and dialogs, and ask nobody but this machine."""
+    troubles: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    opened = browser.new_page()
+    opened.on("dialog", refuse)
+    opened.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    opened.on("console", lambda line: troubles.append(line.text) if is_trouble(line) else None)
+    opened.on("request", lambda asked: None if is_local(asked.url) else troubles.append(asked.url))
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def is_trouble(line: ConsoleMessage) -> bool:
+    """Not that Streamlit asks for its server below a page's address before it asks at the root."""
+    place = urlsplit(line.location.get("url", "")).path
+    return line.type == "error" and "_stcore" not in place.split("/")[2:3]
+
+
+def is_local(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("data", "blob") or parts.hostname == "127.0.0.1"

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
+from serving import PATIENCE, serving, start_ui
 
 from indexer import Library, open_library
 from retrieval.errors import ImageError
@@ -22,10 +19,6 @@ from ui.browser import parse_photo_id
 from ui.uploads import Uploads
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
-HOUSE = Path(__file__).parent.parent
-PATIENCE = 180_000  # ms; a busy machine loads torch slowly
-expect.set_options(timeout=PATIENCE)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -46,97 +39,31 @@ def library(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield opened
 
 
-@pytest.fixture(scope="module")
-def server(library: Library) -> Iterator[str]:
-    with serving(library.path) as address:
-        yield address
-
-
-@contextmanager
-def serving(library: Path) -> Iterator[str]:
-    """Run `fc7 ui`, give its address, and stop it as Ctrl-C does."""
-    port = free_port()
-    process = start_ui(library, port)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in line, line + process.stdout.read()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=PATIENCE / 1000)
-    assert process.returncode == 0
-    assert "Traceback" not in rest
-
-
-def start_ui(library: Path, port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ui.cli", "ui", "--no-browser"]
-    return subprocess.Popen(
-        [*command, "--port", str(port), "--library", str(library)],
-        cwd=HOUSE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    """One Chromium for all tests, so that it fetches Streamlit's scripts once."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        context = chromium.new_context(viewport={"width": 1400, "height": 900})
-        context.set_default_timeout(PATIENCE)
-        yield context
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: BrowserContext) -> Iterator[Page]:
-    """A fresh page that must stay without errors and dialogs, and ask nobody but this machine."""
-    troubles: list[str] = []
-
-    def refuse(dialog: Dialog) -> None:
-        troubles.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    opened = browser.new_page()
-    opened.on("dialog", refuse)
-    opened.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-    opened.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
-    opened.on("request", lambda asked: None if is_local(asked.url) else troubles.append(asked.url))
-    yield opened
-    opened.close()
-    assert troubles == []
-
-
-def is_local(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("data", "blob") or parts.hostname == "127.0.0.1"
-
-
 def tiles(page: Page) -> Locator:
-    return page.locator("ol li a")
+    return page.locator("ol a.photo")
 
 
 def expect_answers(page: Page, library: Library, asked: Path | int, k: int = 20) -> None:
     """The tiles on the page are what the library answers: names and distances, in order."""
     hits = library.search(asked, k)
     expect(page.locator("ol .name")).to_have_text([hit.photo.path.name for hit in hits])
-    expect(page.locator("ol .distance")).to_have_text(
-        [f"distance {hit.distance:.2f}" for hit in hits]
-    )
+    if "distances" in page.url:
+        expect(page.locator("ol .distance")).to_have_text(
+            [f"distance {hit.distance:.2f}" for hit in hits]
+        )
+    else:
+        expect(page.locator("ol .likeness")).to_have_text([in_words(hit.distance) for hit in hits])
+
+
+def in_words(distance: float) -> str:
+    """Cosine similarities of .95, .8, .65 and .45, as distances of unit rows."""
+    limits = {
+        0.3162: "nearly the same",
+        0.6325: "very alike",
+        0.8367: "alike",
+        1.0488: "a little alike",
+    }
+    return next((word for limit, word in limits.items() if distance <= limit), "hardly alike")
 
 
 def upload(page: Page, photo: Path) -> None:
@@ -179,16 +106,16 @@ def test_the_address_says_how_many_answers_and_keeps_it_from_photo_to_photo(
     page: Page, server: str, library: Library
 ) -> None:
     asked = id_of(library, "shoe-01.jpg")
-    page.goto(f"{server}/?photo={asked}&k=3")
+    page.goto(f"{server}/?photo={asked}&k=3&distances=1")
     expect_answers(page, library, asked, k=3)
 
     tiles(page).nth(1).click()
     second = library.search(asked, 3)[1].photo.id
-    page.wait_for_url(f"{server}/?photo={second}&k=3")
+    page.wait_for_url(f"{server}/?photo={second}&k=3&distances=1")
     expect_answers(page, library, second, k=3)
 
     page.get_by_role("radio", name="10", exact=True).click()
-    page.wait_for_url(f"{server}/?photo={second}&k=10")
+    page.wait_for_url(f"{server}/?photo={second}&k=10&distances=1")
     expect_answers(page, library, second, k=10)
 
     page.go_back()

@@ -34,6 +34,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+def add_new_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network",
+                         help="of a new library: alexnet (default), vgg16, ...; weights of your "
+                         "own name theirs")  # fmt: skip
+    parser.add_argument("--weights", metavar="NAME|FILE|RUN",
+                         help="of a new library: bundled (default), imagenet, a file, or the "
+                         "folder of a run of fc7 train")  # fmt: skip
+    add_device(parser)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
 
@@ -47,6 +57,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time from a tenth of a second to a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0.1 to 86400")
+    return value
 
 
 def lengths(text: str) -> tuple[int, ...]:

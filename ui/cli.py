@@ -8,13 +8,24 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from retrieval.errors import Fc7Error
-from ui.arguments import add_device, add_json, add_library, add_model, command, numbers
+from ui.albums import add_album_commands
+from ui.arguments import (
+    add_device,
+    add_json,
+    add_library,
+    add_model,
+    add_new_model,
+    command,
+    numbers,
+)
 from ui.drawing import add_figure_commands
+from ui.duplicates import add_duplicate_commands
+from ui.mapping import add_map_command
 from ui.measuring import add_measuring_commands
 from ui.terminal import (
     Progress,
@@ -31,6 +42,7 @@ from ui.terminal import (
     shown,
 )
 from ui.training import add_training_commands
+from ui.watching import add_watch_command
 
 if TYPE_CHECKING:
     from retrieval.labels import Prediction
@@ -85,6 +97,15 @@ def index(options: argparse.Namespace) -> int:
     return 0
 
 
+def forget(options: argparse.Namespace) -> int:
+    from indexer import open_library
+
+    with open_library(options.library, create=False) as library:
+        photos = library.forget(options.folder)
+    print(f"{photos:,} photos left the library; their files are where they were")
+    return 0
+
+
 def search(options: argparse.Namespace) -> int:
     from indexer import Filters, open_library
 
@@ -102,6 +123,8 @@ def search(options: argparse.Namespace) -> int:
         box=options.box,
     )
     with open_library(options.library, create=False) as library:
+        if options.album is not None:
+            filters = replace(filters, album=library.albums.get(options.album).id)
         if options.label is not None:
             labelled = library.labelled(options.label, options.k, filters=filters)
             print_labelled(labelled, as_json=options.json)
@@ -171,10 +194,13 @@ def compare_codes(options: argparse.Namespace) -> int:
 def browse(options: argparse.Namespace) -> int:
     from indexer import open_library
     from ui.browser import launch
+    from ui.guard import is_this_machine, read_password
 
+    asks = not is_this_machine(options.host) or options.password_file is not None
+    password = read_password(options.password_file) if asks else None
     with open_library(options.library) as library:
         where = library.path
-    return launch(where, options.port, open_browser=not options.no_browser)
+    return launch(where, options.port, not options.no_browser, options.host, password)
 
 
 def networks(options: argparse.Namespace) -> int:
@@ -270,7 +296,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_library_commands(commands)
+    add_watch_command(commands)
     _add_network_commands(commands)
+    add_album_commands(commands)
+    add_map_command(commands)
+    add_duplicate_commands(commands)
     add_training_commands(commands)
     add_measuring_commands(commands)
     add_figure_commands(commands)
@@ -282,17 +312,15 @@ def _add_library_commands(commands: Any) -> None:
     one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
-    one.add_argument("--network",
-                     help="of a new library: alexnet (default), vgg16, ...; weights of your own "
-                     "name theirs")  # fmt: skip
-    one.add_argument("--weights", metavar="NAME|FILE|RUN",
-                     help="of a new library: bundled (default), imagenet, a file, or the folder of "
-                     "a run of fc7 train")  # fmt: skip
-    add_device(one)
+    add_new_model(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
     one.add_argument("--explain", action="store_true", help="say on stderr what took the time")
     add_json(one, "the summary as one JSON object")
+
+    one = command(commands, "forget", forget, "let a folder's photos leave the library")
+    one.add_argument("folder", type=Path, metavar="FOLDER", help="its files are not touched")
+    add_library(one)
 
     _add_search(commands)
 
@@ -315,10 +343,16 @@ def _add_library_commands(commands: Any) -> None:
     add_device(one)
     add_json(one, "one JSON object a method")
 
-    one = command(commands, "ui", browse, "search in the browser, on this machine only")
+    one = command(commands, "ui", browse, "the photos in the browser, for this machine only")
     add_library(one)
     one.add_argument("--port", type=int, help="default: 8501, or the next that is free")
     one.add_argument("--no-browser", action="store_true", help="don't open the browser")
+    one.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                     help="serve other machines too, at this address (0.0.0.0: at all); they are "
+                     "asked for a password: $FC7_PASSWORD, or --password-file")  # fmt: skip
+    one.add_argument("--password-file", type=Path, metavar="FILE",
+                     help="its first line is the password; this machine is asked too then"
+                     )  # fmt: skip
 
 
 def _add_search(commands: Any) -> None:
@@ -349,6 +383,7 @@ def _add_search(commands: Any) -> None:
     only.add_argument("--camera", metavar="TEXT", help="were taken by a camera of such a name")
     only.add_argument("--with-label", metavar="TEXT",
                       help="have such a word among their five likeliest classes")  # fmt: skip
+    only.add_argument("--album", metavar="ALBUM", help="are in this album, by number or name")
     only.add_argument("--box", type=numbers, metavar="S,W,N,E",
                       help="were taken between these degrees; as --box=S,W,N,E if S is below 0"
                       )  # fmt: skip

@@ -10,6 +10,8 @@ from retrieval.errors import EvaluationError, ImageError
 from ui.arguments import add_library, add_model, command, svg
 from ui.terminal import Progress, shown
 
+_CARD, _TILE = 400, 264  # long sides of photos in a figure: twice their size, for fine screens
+
 
 def add_figure_commands(commands: Any) -> None:
     """`fc7 figures WHAT`."""
@@ -78,7 +80,7 @@ def top_five(options: argparse.Namespace) -> int:
         place = class_of(photo.absolute(), known)
         true = None if place is None else extractor.classes[place]
         top = tuple(top_labels(said, extractor.classes)[0])
-        labelled.append(LabelledPhoto(thumbnail(pixels), true or photo.name, top, true))
+        labelled.append(LabelledPhoto(thumbnail(pixels, _CARD), true or photo.name, top, true))
     return _write(options.out, draw_top_five(labelled))
 
 
@@ -91,8 +93,8 @@ def neighbours(options: argparse.Namespace) -> int:
     with open_library(options.library, create=False) as library:
         for photo in options.photos:
             hits = library.search(photo, NEIGHBOURS)
-            answers = [thumbnail(_read(hit.photo.path)) for hit in hits]
-            rows.append((thumbnail(_read(photo)), answers))
+            answers = [thumbnail(_read(hit.photo.path), _TILE) for hit in hits]
+            rows.append((thumbnail(_read(photo), _TILE), answers))
     return _write(options.out, draw_neighbours(rows))
 
 

@@ -11,14 +11,18 @@ from typing import Any
 from retrieval.errors import BenchError, EvaluationError
 from ui.arguments import add_json, add_library, add_model, command, count, lengths, svg
 from ui.classifying import add_class_measures
+from ui.duplicates import add_copy_measures
+from ui.mapping import add_map_measure
 from ui.terminal import (
     Progress,
     Stages,
+    print_album_figures,
     print_bench_search_head,
     print_bench_search_row,
     print_claims,
     print_evaluation,
     print_indexing,
+    print_looks,
     print_start,
 )
 
@@ -26,7 +30,12 @@ from ui.terminal import (
 def add_measuring_commands(commands: Any) -> None:
     """`fc7 evaluate WHAT` and `fc7 bench WHAT`."""
     one = commands.add_parser("evaluate", help="measure on labelled photos")
-    kinds = one.add_subparsers(required=True, metavar="WHAT")
+    _add_evaluations(one.add_subparsers(required=True, metavar="WHAT"))
+    one = commands.add_parser("bench", help="measure speed on this machine")
+    _add_benches(one.add_subparsers(required=True, metavar="WHAT"))
+
+
+def _add_evaluations(kinds: Any) -> None:
     one = command(kinds, "retrieval", evaluate_retrieval, "how well search finds what belongs")
     one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     one.add_argument("--labels", default="folder", metavar="LABELS",
@@ -42,10 +51,23 @@ def add_measuring_commands(commands: Any) -> None:
     add_model(one)
     add_json(one, "as one JSON object")
 
-    add_class_measures(kinds)
+    one = command(
+        kinds, "albums", evaluate_albums, "how well grouping finds the groups people made"
+    )
+    one.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    one.add_argument("--labels", default="folder", metavar="LABELS",
+                     help="as fc7 evaluate retrieval takes them")  # fmt: skip
+    one.add_argument("--granularity", type=float, default=0.5, metavar="G",
+                     help="of grouping by density (default: 0.5)")  # fmt: skip
+    add_model(one)
+    add_json(one, "as one JSON object")
 
-    bench = commands.add_parser("bench", help="measure speed on this machine")
-    kinds = bench.add_subparsers(required=True, metavar="WHAT")
+    add_map_measure(kinds)
+    add_class_measures(kinds)
+    add_copy_measures(kinds)
+
+
+def _add_benches(kinds: Any) -> None:
     one = command(
         kinds, "index", bench_index, "indexing, beside the plain torchvision loop and the limit"
     )
@@ -77,15 +99,22 @@ def add_measuring_commands(commands: Any) -> None:
     one.add_argument("--rounds", type=count, default=5, metavar="N", help="default: 5")
     add_json(one, "as one JSON object")
 
+    one = command(kinds, "browser", bench_browser, "how quick the pages are, in a real Chromium")
+    one.add_argument("--photos", type=count, default=100_000, metavar="N",
+                     help="of the drawn library (default: 100,000; 25 KB of temporary files each)"
+                     )  # fmt: skip
+    one.add_argument("--rounds", type=count, default=5, metavar="N", help="default: 5")
+    add_json(one, "as one JSON object")
+
     one = command(
         kinds, "claims", bench_claims, "AlexNet's section 3, tried small: ReLU, LRN, pooling"
     )
     one.add_argument("--data", type=Path, required=True, metavar="FOLDER",
                      help="CIFAR-10, as train and test folders of class folders")  # fmt: skip
-    one.add_argument("--photos", type=count, default=10_000, metavar="N",
-                     help="that train (default: 10,000)")  # fmt: skip
-    one.add_argument("--epochs", type=count, default=15, metavar="N",
-                     help="where errors are compared (default: 15)")  # fmt: skip
+    one.add_argument("--photos", type=count, default=50_000, metavar="N",
+                     help="that train (default: 50,000)")  # fmt: skip
+    one.add_argument("--epochs", type=count, default=10, metavar="N",
+                     help="where errors are compared (default: 10)")  # fmt: skip
     one.add_argument("--seeds", type=count, default=3, metavar="N", help="default: 3")
     add_json(one, "as one JSON object")
 
@@ -115,6 +144,25 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
         print_evaluation(figures, options.data)
     if options.plot:
         _write(options.plot, draw_codes(figures))
+    return 0
+
+
+def evaluate_albums(options: argparse.Namespace) -> int:
+    from retrieval.album_evaluation import evaluate_albums as evaluate
+    from retrieval.extractor import Extractor
+    from retrieval.ground_truth import LAYOUTS
+
+    if not 0 <= options.granularity <= 1:
+        raise EvaluationError(f"a granularity of {options.granularity:g}: give 0 to 1")
+    with Progress("bytes") as progress:
+        extractor = Extractor(options.network, options.weights, options.device, progress=progress)
+    labels = options.labels if options.labels in LAYOUTS else Path(options.labels)
+    with Stages() as tell:
+        figures = evaluate(options.data, labels, extractor, tell, granularity=options.granularity)
+    if options.json:
+        print(json.dumps(figures.summary()))
+    else:
+        print_album_figures(figures, options.data)
     return 0
 
 
@@ -173,6 +221,15 @@ def bench_start(options: argparse.Namespace) -> int:
             options.library, options.photo, rounds=options.rounds, progress=tell
         )
     print_start(figures, as_json=options.json)
+    return 0
+
+
+def bench_browser(options: argparse.Namespace) -> int:
+    from ui.looking import bench_browser as bench
+
+    with Stages() as tell:
+        figures = bench(options.photos, rounds=options.rounds, progress=tell)
+    print_looks(figures, as_json=options.json)
     return 0
 
 

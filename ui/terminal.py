@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from indexer.bench.start import StartFigures
     from indexer.catalog import Skip
     from indexer.finder import Effort, Hit, Labelled
-    from indexer.library import Status
     from indexer.pipeline import Pace
     from indexer.run import IndexReport
+    from indexer.status import Status
+    from retrieval.album_evaluation import AlbumFigures
     from retrieval.evaluation import Comparison, LearnedOn, RetrievalFigures
+    from retrieval.map_evaluation import MapFigures
     from retrieval.training.claims import Claims
+    from ui.looking import BrowserFigures
 
 _SHOWN_SKIPS = 20  # paths listed by `fc7 index`; `fc7 status` lists them all
 
 
 def print_report(report: IndexReport, library: Path, *, as_json: bool) -> None:
-    counts = {
-        name: getattr(report, name)
-        for name in ("added", "updated", "moved", "removed", "unchanged")
-    } | {"skipped": len(report.skipped)}
+    counts = report.counts()
     reasons = Counter(kind_of(skip) for skip in report.skipped)
     missing = [str(folder) for folder in report.missing_folders]
     if as_json:
@@ -216,8 +216,10 @@ class Progress:
         self.close()
 
     def close(self) -> None:
+        """What is told after it begins another bar."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def tell(self, done: int, total: int) -> None:
         if self._bar is None:
@@ -319,6 +321,44 @@ def print_start(figures: StartFigures, *, as_json: bool) -> None:
     print(f"  {figures.opening:6.2f}  opening the library, and its search")
     print(f"  {figures.known:6.2f}  fc7 search with a photo of the library")
     print(f"  {figures.new:6.2f}  fc7 search with a photo that is new to it")
+
+
+def print_looks(figures: BrowserFigures, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures.summary()))
+        return
+    print(f"{figures.photos:,} drawn photos in {figures.albums:,} albums, {figures.network}; "
+          "a Chromium of 1280 x 800, until what is in view is drawn")  # fmt: skip
+    print(f"{'median s':>8}  {'slowest':>7}  {'times':>5}")
+    for look in figures.looks:
+        if look.median is None:
+            print(f"{'-':>8}  {'-':>7}  {0:5}  {look.what}: no picture came")
+        else:
+            slowest = max(look.seconds)
+            print(f"{look.median:8.2f}  {slowest:7.2f}  {len(look.seconds):5}  {look.what}")
+
+
+def print_album_figures(figures: AlbumFigures, folder: Path) -> None:
+    f = figures
+    print(f"{f.photos:,} photos of {shown(folder)}, {f.labels:,} labels; {f.network}, {f.weights} "
+          f"weights; {len(f.skipped):,} skipped")  # fmt: skip
+    print(f"k-means is told that there are {f.labels:,} groups; density is not (granularity "
+          f"{f.granularity:g})")  # fmt: skip
+    print(f"{'':11} {'':8} groups    NMI    ARI purity left out")
+    for name, ways in f.by.items():
+        for way, g in ways.items():
+            print(f"{name:11} {way:8} {g.groups:6,} {g.nmi:6.3f} {g.ari:6.3f} {g.purity:6.3f} "
+                  f"{g.left_out:8.3f}")  # fmt: skip
+    print("NMI and ARI over all photos, those left out as one more group; purity of the others")
+
+
+def print_map_figures(figures: MapFigures, folder: Path) -> None:
+    f = figures
+    print(f"{f.photos:,} photos of {shown(folder)}, {f.labels:,} labels; {f.network}, {f.weights} "
+          f"weights; {len(f.skipped):,} skipped")  # fmt: skip
+    print(f"{'':22} own label of the ten nearest  trustworthiness")
+    for name, found in f.by.items():
+        print(f"{name:22} {found.label_accuracy:28.3f}  {found.trustworthiness:15.3f}")
 
 
 def print_claims(claims: Claims, *, as_json: bool) -> None:

@@ -34,7 +34,10 @@ def serving(
         yield f"http://{host}:{port}"
     finally:
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=PATIENCE / 1000)
+        try:
+            rest, _ = process.communicate(timeout=PATIENCE / 1000)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "Traceback" not in rest
 

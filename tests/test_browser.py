@@ -6,7 +6,10 @@ import http.client
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -306,6 +309,30 @@ def test_a_port_that_cannot_be_had_is_told_in_one_line(server: str, library: Lib
         out, _ = (process := start_ui(library.path, port)).communicate(timeout=PATIENCE / 1000)
         assert process.returncode == 1
         assert out == f"fc7 ui: port {port} is taken or not allowed: name another with --port\n"
+
+
+def test_connections_that_ask_nothing_do_not_keep_the_server_from_stopping(
+    library: Library,
+) -> None:
+    stopped = Event()
+    held: list[socket.socket] = []
+
+    def connect(port: int) -> None:
+        """As browsers do, for what may be asked next; also in the moment of Ctrl-C."""
+        while not stopped.is_set():
+            with suppress(OSError):
+                held.append(socket.create_connection(("127.0.0.1", port), timeout=1))
+            sleep(0.001)
+
+    try:
+        with serving(library.path) as address:
+            Thread(target=connect, args=[urlsplit(address).port]).start()
+            while len(held) < 20:
+                sleep(0.01)
+    finally:
+        stopped.set()
+        for connection in held:
+            connection.close()
 
 
 def test_only_the_latest_uploads_are_kept(gallery: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import webbrowser
@@ -20,6 +21,7 @@ from threading import Thread
 from urllib.parse import quote
 
 import streamlit as st
+import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -37,6 +39,7 @@ from ui.zipping import zip_name, zip_photos
 ADDRESS = "127.0.0.1"
 PORTS = range(8501, 8601)
 UPLOAD_MEGABYTES = 50
+LAST_ANSWERS = 3  # seconds after Ctrl-C for what is being sent
 UPLOADS = Uploads()
 
 # A page can only be shown by a name that means this machine, whatever a foreign DNS answers. With a
@@ -137,6 +140,7 @@ def _application(open_browser: bool, host: str, password: str | None) -> st.App:
         name = socket.gethostname() if host in _ANY_ADDRESS else host
         name = f"[{name}]" if ":" in name else name
         address = f"http://{name}:{st.get_option('server.port')}"
+        _bound_the_end()
         print(f"Your photos are at {address} (Ctrl-C stops)", flush=True)
         if open_browser:
             Thread(target=webbrowser.open, args=[address], daemon=True).start()  # may block
@@ -158,6 +162,17 @@ def _application(open_browser: bool, host: str, password: str | None) -> st.App:
             Middleware(Guard, password=password),
         ],
     )
+
+
+def _bound_the_end() -> None:
+    """Let the server end although a browser keeps a connection open without asking anything.
+
+    uvicorn closes such connections, but waits for ever for one that came in the same moment as
+    Ctrl-C. Its setting for that is not among Streamlit's; its handler of the signal knows it.
+    """
+    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if isinstance(server, uvicorn.Server):
+        server.config.timeout_graceful_shutdown = LAST_ANSWERS
 
 
 def _thumbnail(request: Request) -> Response:

@@ -24,8 +24,8 @@ from indexer.catalog import Catalog, Photo, Writer
 from indexer.filters import Filters
 from indexer.grouping import Grouping, find_groups
 from indexer.regrouping import Known, Regrouped, regroup
-from indexer.segments import SegmentStore
 from indexer.titles import title_of
+from indexer.vectors import Vectors
 from retrieval.errors import LibraryError
 
 Order = Literal["time", "closeness"]
@@ -71,12 +71,12 @@ class Albums:
     def __init__(
         self,
         catalog: Catalog,
-        segments: SegmentStore,
+        vectors: Vectors,
         descriptors: Callable[[Sequence[int]], NDArray[np.float32]],
     ) -> None:
         """descriptors: gives the rows (n, d) of contents."""
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
         self._descriptors = descriptors
 
     # --- looking
@@ -179,7 +179,7 @@ class Albums:
         facts = rows.read_facts(self._catalog)
         if not facts:
             raise LibraryError("there are no photos to group yet: fc7 index FOLDER adds some")
-        groups = tuple(find_groups(self._catalog, self._segments, facts, how, progress))
+        groups = tuple(find_groups(self._catalog, self._vectors, facts, how, progress))
         known = rows.read_known(self._catalog)
         after = _regroup(known, groups, facts, how)
         report = self._report(self._catalog, known, after, facts)

@@ -154,6 +154,16 @@ class Catalog:
         )
         return [(row.id, row.hash) for row in self.rows(query)]
 
+    def live_contents(self) -> list[int]:
+        """The contents that have photos, in the order of their ids."""
+        query = sa.select(t.contents.c.id).where(_has_photo()).order_by(t.contents.c.id)
+        return [row.id for row in self.rows(query)]
+
+    def last_content(self) -> int:
+        """The greatest id of a content; 0 if there is none."""
+        query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
+        return int(self.rows(query)[0].last)
+
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
         query = sa.select(t.contents.c.id).where(~_has_photo())
@@ -350,7 +360,10 @@ class Writer:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
     def add_segment(self, name: str, rows: int) -> None:
-        self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
+        """List a part of the vectors, with so many rows, or so many more (or less)."""
+        statement = insert(t.segments).values(name=name, rows=rows)
+        more = {"rows": t.segments.c.rows + statement.excluded.rows}
+        self._connection.execute(statement.on_conflict_do_update(["name"], set_=more))
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
-from indexer.segments import SegmentStore
+from indexer.vectors import Vectors
 from retrieval.codes import Coder, read_coder, write_coder
 from retrieval.errors import CodesError
-from retrieval.search import stored_rows
 
 LEAST = 1000  # descriptors; fewer teach a coder nothing that the bundled one doesn't know
 SAMPLE = 50_000  # descriptors to learn from, 400 MB
@@ -59,7 +58,7 @@ class CoderStore:
 
 def recode(
     catalog: Catalog,
-    segments: SegmentStore,
+    vectors: Vectors,
     coders: CoderStore,
     coder: Coder,
     about: dict[str, str],
@@ -70,42 +69,48 @@ def recode(
     progress: called with (rows coded, rows).
     """
     name = coders.put(coder, about)
-    segments.use(name, coders.read(name))  # as it will be read: in half precision
+    vectors.use(name, coders.read(name))  # as it will be read: in half precision
     known = catalog.segments()
     done = 0
     for segment in known:
-        segments.encode(segment.name)
+        vectors.encode(segment.name)
         done += segment.rows
         if progress:
             progress(done, sum(one.rows for one in known))
     with catalog.write() as writer:
         writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
-    segments.sweep({segment.name for segment in known})
+    vectors.sweep(catalog)
     coders.sweep(name)
     return name
 
 
 def sample(
-    catalog: Catalog, segments: SegmentStore, seed: int, most: int = SAMPLE
+    catalog: Catalog, vectors: Vectors, seed: int, most: int = SAMPLE
 ) -> NDArray[np.float16]:
-    """Descriptors (n, d) of the library to learn from: all, or `most` drawn at random.
+    """Descriptors (n, d) of the library to learn from, by id: all, or `most` drawn at random.
 
     Raises CodesError if there are fewer than 1,000.
     """
-    parts = [stored_rows(segments.path(segment.name)) for segment in catalog.segments()]
-    total = sum(map(len, parts))
-    if total < LEAST:
+    contents = np.array(catalog.live_contents(), np.int64)
+    if len(contents) < LEAST:
         raise CodesError(
-            f"{total:,} photos are too few to learn codes from: index {LEAST:,} or more; until "
-            "then the codes that came with fc7 serve"
+            f"{len(contents):,} photos are too few to learn codes from: index {LEAST:,} or more; "
+            "until then the codes that came with fc7 serve"
         )
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(total, min(total, most), replace=False))
-    ends = np.cumsum([len(part) for part in parts])
-    starts = ends - [len(part) for part in parts]
-    return np.concatenate(
-        [
-            part[chosen[(chosen >= start) & (chosen < end)] - start]
-            for part, start, end in zip(parts, starts, ends, strict=True)
-        ]
-    )
+    chosen = np.sort(rng.choice(contents, min(len(contents), most), replace=False))
+    return chosen_rows(catalog, vectors, chosen)
+
+
+def chosen_rows(
+    catalog: Catalog, vectors: Vectors, chosen: NDArray[np.int64]
+) -> NDArray[np.float16]:
+    """The descriptors (n, d) of some contents (n,), in their order; reads all, holds these."""
+    found = [
+        (ids[kept], np.asarray(rows[kept], np.float16))
+        for ids, rows in vectors.blocks(catalog)
+        if (kept := np.isin(ids, chosen)).any()
+    ]
+    ids, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(ids)
+    return rows[order[np.searchsorted(ids[order], chosen)]]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
-from indexer.segments import SegmentStore
+from indexer.coding import chosen_rows
+from indexer.vectors import Vectors
 from retrieval.neighbours import principal
-from retrieval.search import stored_ids, stored_rows
 
 DIMS = 128  # principal directions
 _SAMPLE = 10_000  # descriptors from which they are found, 160 MB
-_BLOCK = 4096  # descriptors read at once, 64 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +27,7 @@ class Reduced:
 
 def reduced(
     catalog: Catalog,
-    segments: SegmentStore,
+    vectors: Vectors,
     *,
     dims: int = DIMS,
     seed: int = 0,
@@ -39,44 +38,20 @@ def reduced(
     progress: called with (contents done, contents). The same library gives the same rows, however
     it came to be.
     """
-    hidden = np.array(catalog.hidden_contents(), np.int64)
-    names = [segment.name for segment in catalog.segments()]
-    ids = [stored_ids(segments.path(name)) for name in names]
-    shown = [np.flatnonzero(~np.isin(part, hidden)) for part in ids]
-    contents = np.concatenate(
-        [np.empty(0, np.int64), *(part[rows] for part, rows in zip(ids, shown, strict=True))]
-    )
+    contents = np.array(catalog.live_contents(), np.int64)
     if not len(contents):
         return Reduced(contents, np.empty((0, dims), np.float32))
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(np.sort(contents))[:_SAMPLE])
-    sampled = [
-        (contents_, rows[np.isin(contents_, chosen)])
-        for contents_, rows in _blocks(segments, names, ids, shown)
-    ]
-    order = np.argsort(np.concatenate([c[np.isin(c, chosen)] for c, _ in sampled]))
-    axes = principal(np.concatenate([rows for _, rows in sampled])[order], dims, seed)
-    del sampled
+    chosen = np.sort(rng.permutation(contents)[:_SAMPLE])
+    axes = principal(chosen_rows(catalog, vectors, chosen), dims, seed)
     short = np.empty((len(contents), len(axes.directions)), np.float32)
     done = 0
-    for block, rows in _blocks(segments, names, ids, shown):
-        short[done : done + len(block)] = axes.project(rows)
-        done += len(block)
-        if progress:
-            progress(done, len(contents))
-    order = np.argsort(contents)
-    return Reduced(contents[order], short[order])
-
-
-def _blocks(
-    segments: SegmentStore,
-    names: list[str],
-    ids: list[NDArray[np.int64]],
-    shown: list[NDArray[np.intp]],
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Contents (m,) and their descriptors (m, d), as many at once as memory should hold."""
-    for name, own, rows in zip(names, ids, shown, strict=True):
-        stored = stored_rows(segments.path(name))
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            yield own[block], stored[block]
+    for ids, rows in vectors.blocks(catalog):
+        at = np.minimum(np.searchsorted(contents, ids), len(contents) - 1)
+        live = contents[at] == ids
+        if live.any():
+            short[at[live]] = axes.project(rows[live])
+            done += int(live.sum())
+            if progress:
+                progress(done, len(contents))
+    return Reduced(contents, short)

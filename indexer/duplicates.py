@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog, Photo
 from indexer.copy_rows import Found, read_found
 from indexer.descriptors import reduced
-from indexer.segments import SegmentStore
 from indexer.thumbnails import ThumbnailStore
+from indexer.vectors import Vectors
 from retrieval.copies import View, read_view
 from retrieval.errors import ImageError
 from retrieval.pairing import Link, Pairing, see
@@ -72,13 +72,13 @@ class Duplicates:
     def __init__(
         self,
         catalog: Catalog,
-        segments: SegmentStore,
+        vectors: Vectors,
         thumbnails: ThumbnailStore,
         descriptors: Callable[[Sequence[int]], NDArray[np.float32]],
     ) -> None:
         """descriptors: gives the rows (n, d) of contents."""
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
         self._thumbnails = thumbnails
         self._descriptors = descriptors
 
@@ -123,7 +123,7 @@ class Duplicates:
     ) -> list[Group]:
         """Groups of pictures and of shots among contents; best: a photo of each, the best first."""
         tell = progress or (lambda stage, done, total: None)
-        short = reduced(self._catalog, self._segments, progress=partial(tell, "descriptors"))
+        short = reduced(self._catalog, self._vectors, progress=partial(tell, "descriptors"))
         rows = {content: row for row, content in enumerate(short.contents.tolist())}
         best = [one for one in best if one.content in rows]
         if len(best) < 2:

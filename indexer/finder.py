@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog, Photo
 from indexer.coding import CoderStore
 from indexer.filters import Filters
-from indexer.segments import SegmentStore
+from indexer.vectors import Ranking, Vectors
 from retrieval.codes import SHORTLIST, Coder
 from retrieval.errors import CodesError, ImageError, LibraryError, SearchError
 from retrieval.images import Region, frame, read_photo, read_region
 from retrieval.labels import Prediction, top_labels
-from retrieval.search import Search, blend
+from retrieval.search import blend
 
 if TYPE_CHECKING:
     from retrieval.extractor import Extractor
@@ -101,11 +101,10 @@ class _Example:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The segments as they are in one generation of the catalogue, with their codes if needed."""
+    """The vectors as they are in one generation of the catalogue, with their codes if needed."""
 
     generation: str
-    names: tuple[str, ...]  # of the segments
-    search: Search
+    search: Ranking
     coder_name: str | None  # None: the library has no codes
     shortlist: int
     coder: Coder | None = None  # None: the codes were not needed yet
@@ -118,13 +117,13 @@ class Finder:
         self,
         library: Path,
         catalog: Catalog,
-        segments: SegmentStore,
+        vectors: Vectors,
         load_extractor: Callable[[], Extractor],
     ) -> None:
         """library: its folder. load_extractor: called when a photo must be described."""
         self._library = library
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
         self._load_extractor = load_extractor
         self._guard = threading.Lock()
         self._opened: _Opened | None = None
@@ -188,7 +187,7 @@ class Finder:
         return _Example(here.id if here else None, self._catalog.content_with(hash_), path)
 
     def _describe(
-        self, example: _Example, search: Search, region: Region | None = None
+        self, example: _Example, search: Ranking, region: Region | None = None
     ) -> tuple[NDArray[np.float32], tuple[Prediction, ...]]:
         """The descriptor (1, d) and the classes: what is stored, else what the network says."""
         if example.content is not None and region is None:
@@ -219,7 +218,7 @@ class Finder:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], Effort]:
         """Distances (j,) and contents (j,), j <= k, of the contents nearest to a query (1, d)."""
         filtered = filters != Filters()
-        only = np.array(self._catalog.contents_passing(filters), np.int64) if filtered else None
+        only = self._vectors.passing(self._catalog, filters) if filtered else None
         total = now.search.count()
         rows = now.search.count(only) if filtered else total
         coded = now.coder_name is not None
@@ -325,12 +324,9 @@ class Finder:
                     return now
 
     def _open_segments(self, settings: Mapping[str, str]) -> _Opened:
-        names = tuple(one.name for one in self._catalog.segments())
-        hidden = np.array(self._catalog.hidden_contents(), dtype=np.int64)
         return _Opened(
             generation=settings.get("generation", ""),
-            names=names,
-            search=Search([self._segments.path(name) for name in names], hidden),
+            search=self._vectors.open(self._catalog),
             coder_name=settings.get("coder"),
             shortlist=int(settings.get("shortlist", SHORTLIST)),
         )
@@ -340,10 +336,10 @@ class Finder:
         if name is None:
             raise CodesError("the library has no codes")
         coder = CoderStore(self._library / "coders").read(name)
-        now.search.load_codes([self._segments.codes_path(one, name) for one in now.names])
+        self._vectors.open_codes(now.search, name)
         if coder.bits != now.search.bits:
             raise SearchError(
-                f"coder {name} makes {coder.bits} bits, the segments' codes have {now.search.bits}"
+                f"coder {name} makes {coder.bits} bits, the stored codes have {now.search.bits}"
             )
         return replace(now, coder=coder)
 

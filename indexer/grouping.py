@@ -11,7 +11,7 @@ import numpy as np
 from indexer.album_rows import Fact
 from indexer.catalog import Catalog
 from indexer.descriptors import reduced
-from indexer.segments import SegmentStore
+from indexer.vectors import Vectors
 from retrieval.errors import LibraryError
 
 
@@ -38,7 +38,7 @@ class Grouping:
 
 def find_groups(
     catalog: Catalog,
-    segments: SegmentStore,
+    vectors: Vectors,
     facts: Mapping[int, Fact],
     how: Grouping,
     progress: Callable[[int, int], None] | None,
@@ -51,7 +51,7 @@ def find_groups(
     """
     from retrieval.clustering import Occasion, group_by_density, group_by_kmeans
 
-    described = reduced(catalog, segments, progress=progress)
+    described = reduced(catalog, vectors, progress=progress)
     of_content: dict[int, list[int]] = {}
     for photo, fact in facts.items():
         of_content.setdefault(fact.content, []).append(photo)

@@ -40,6 +40,7 @@ from indexer.run import IndexReport, Run
 from indexer.segments import SegmentStore
 from indexer.status import Status, advice_for, codes_status, storage_of
 from indexer.thumbnails import ThumbnailStore
+from indexer.vectors import Vectors
 from indexer.work import Work, read_work, working
 from retrieval.codes import shipped_coder
 from retrieval.errors import CodesError, LibraryError
@@ -86,18 +87,18 @@ class Library:
         if not file.is_file():
             self._prepare(create)
         self._catalog = Catalog(file)
-        self._segments = SegmentStore(self.path / "segments")
+        self._vectors: Vectors = SegmentStore(self.path / "segments")
         self._coders = CoderStore(self.path / "coders")
         self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
         self._finder = Finder(
-            self.path, self._catalog, self._segments, lambda: self._load(self._own_model())
+            self.path, self._catalog, self._vectors, lambda: self._load(self._own_model())
         )
         self._extractor = extractor
         self._loading = Lock()
-        self.albums = Albums(self._catalog, self._segments, self._finder.descriptors)
-        self.map = Map(self._catalog, self._segments)
+        self.albums = Albums(self._catalog, self._vectors, self._finder.descriptors)
+        self.map = Map(self._catalog, self._vectors)
         self.duplicates = Duplicates(
-            self._catalog, self._segments, self._thumbnails, self._finder.descriptors
+            self._catalog, self._vectors, self._thumbnails, self._finder.descriptors
         )
 
     def __enter__(self) -> Self:
@@ -172,7 +173,7 @@ class Library:
         return read_work(self.path)
 
     def _run(self, load_extractor: Callable[[], Extractor]) -> Run:
-        return Run(self.path, self._catalog, self._segments, self._thumbnails, load_extractor)
+        return Run(self.path, self._catalog, self._vectors, self._thumbnails, load_extractor)
 
     # --- the model
 
@@ -268,12 +269,12 @@ class Library:
 
                 return tell_of
 
-            descriptors = sample(self._catalog, self._segments, seed)
+            descriptors = sample(self._catalog, self._vectors, seed)
             coder = learn_autoencoder(
                 descriptors, bits, seed=seed, device=device, progress=tell("epochs")
             )
             about = {"bits": str(bits), "learned_from": str(len(descriptors)), "source": "library"}
-            recode(self._catalog, self._segments, self._coders, coder, about, tell("photos"))
+            recode(self._catalog, self._vectors, self._coders, coder, about, tell("photos"))
             self._fit_shortlist(anew=True)
 
     def compare_codes(
@@ -293,7 +294,7 @@ class Library:
 
         settings = self._catalog.settings()
         own = self._coders.read(settings["coder"]) if "coder" in settings else None
-        fc7 = sample(self._catalog, self._segments, seed, most=_COMPARED)
+        fc7 = sample(self._catalog, self._vectors, seed, most=_COMPARED)
         return compare_coders(fc7, bits, own=own, device=device, progress=progress, seed=seed)
 
     def fit_shortlist(self) -> None:
@@ -324,7 +325,7 @@ class Library:
         damage = None
         if "coder" in settings:
             try:
-                self._segments.use(settings["coder"], self._coders.read(settings["coder"]))
+                self._vectors.use(settings["coder"], self._coders.read(settings["coder"]))
                 self._coders.sweep(settings["coder"])
                 return
             except CodesError as error:
@@ -332,7 +333,7 @@ class Library:
         if "stamp" in settings:
             brought = shipped_coder(settings["network"], settings["stamp"])
             if brought is not None:
-                recode(self._catalog, self._segments, self._coders, *brought)
+                recode(self._catalog, self._vectors, self._coders, *brought)
             elif damage is not None:
                 raise damage
 
@@ -439,7 +440,6 @@ class Library:
         codes = codes_status(settings)
         photos = self.count()
         folders = self._catalog.folders()
-        segments = [segment.name for segment in self._catalog.segments()]
         storage = storage_of(self.path)
         return Status(
             path=self.path,
@@ -448,9 +448,7 @@ class Library:
             folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),
             bytes=sum(storage.values()),
             storage=storage,
-            lost_segments=tuple(
-                name for name in segments if not self._segments.path(name).is_file()
-            ),
+            lost_segments=tuple(self._vectors.lost(self._catalog)),
             network=settings.get("network"),
             weights=settings.get("weights"),
             stamp=settings.get("stamp"),

@@ -17,7 +17,7 @@ from indexer import map_rows as rows
 from indexer.catalog import Catalog
 from indexer.descriptors import reduced
 from indexer.map_rows import Point
-from indexer.segments import SegmentStore
+from indexer.vectors import Vectors
 from retrieval.errors import LibraryError
 
 _OUTGROWN = 2.0  # times as many pictures as were there when the map was drawn
@@ -39,9 +39,9 @@ class MapReport:
 class Map:
     """The map of one library."""
 
-    def __init__(self, catalog: Catalog, segments: SegmentStore) -> None:
+    def __init__(self, catalog: Catalog, vectors: Vectors) -> None:
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
 
     # --- looking
 
@@ -89,7 +89,7 @@ class Map:
         if not anew and version and self.missing() == 0:
             pictures = rows.count_pictures(self._catalog)
             return MapReport(pictures, False, 0, drawn_from, self.outgrown())
-        described = reduced(self._catalog, self._segments, progress=tell("photos"))
+        described = reduced(self._catalog, self._vectors, progress=tell("photos"))
         contents = described.contents
         if not len(contents):
             raise LibraryError("there are no photos to map yet: fc7 index FOLDER adds some")

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.catalog import Catalog, FileStat, NewContent, Skip, Writer
-from indexer.segments import SegmentStore, to_merge
 from indexer.thumbnails import ThumbnailStore
+from indexer.vectors import Vectors
 from retrieval.errors import ImageError
 from retrieval.images import Picture, read_picture, sniff
 from retrieval.labels import top_labels
@@ -99,13 +99,13 @@ class Pipeline:
     def __init__(
         self,
         catalog: Catalog,
-        segments: SegmentStore,
+        vectors: Vectors,
         thumbnails: ThumbnailStore,
         extractor: Extractor,
     ) -> None:
         self.counts: Counter[str] = Counter()  # added, updated, moved, unchanged
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
         self._thumbnails = thumbnails
         self._extractor = extractor
         # Few files have the size of another: most need not be asked for by their hash.
@@ -183,7 +183,7 @@ class Pipeline:
                     writer.put_skip(stat, item.reason)
             self._store_photos(writer, read, contents, {hashes[at] for at in new})
         self._sizes.update(item.stat.size for item in read)
-        self._merge()
+        self._vectors.gather(self._catalog)
 
     def _store_contents(
         self, writer: Writer, fresh: dict[str, Picture], described: Descriptors, new: list[int]
@@ -193,9 +193,6 @@ class Pipeline:
         first = writer.next_content_id()
         ids = np.arange(first, first + len(new), dtype=np.int64)
         labels = top_labels(described.probabilities[new], self._extractor.classes)
-        name = self._segments.write(ids, described.fc7[new])
-        self._thumbnails.put({hashes[at]: fresh[hashes[at]].thumbnail for at in new})
-        writer.add_segment(name, len(new))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = []
         for at, top in zip(new, labels, strict=True):
@@ -204,6 +201,9 @@ class Pipeline:
             rows.append(
                 NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
             )
+        name = self._vectors.write(ids, described.fc7[new], rows)
+        self._thumbnails.put({hashes[at]: fresh[hashes[at]].thumbnail for at in new})
+        writer.add_segment(name, len(new))
         writer.add_contents(ids.tolist(), name, rows)
         return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
 
@@ -232,36 +232,6 @@ class Pipeline:
             kind = "added" if before is None else "unchanged" if before == content else "updated"
             self.counts[kind] += 1
         writer.put_photos(puts)
-
-    def _merge(self) -> None:
-        """Merge small segments as they gather; each row is copied a few times in its life.
-
-        Rows that have lost their photos stay: a file of this run may hold their content.
-        """
-        while names := to_merge(self._catalog.segments()):
-            merge_segments(self._catalog, self._segments, names, drop_hidden=False)
-
-
-def merge_segments(
-    catalog: Catalog, segments: SegmentStore, names: list[str], *, drop_hidden: bool
-) -> list[str]:
-    """Make one segment of several, or of a hollow one.
-
-    drop_hidden: leave out the contents that have lost their photos; returns their hashes.
-    """
-    kept = catalog.contents_of(names, live=True)
-    dead = catalog.contents_of(names, live=False)
-    if not drop_hidden:
-        kept, dead = kept + dead, []
-    keep = np.array([content for content, _ in kept], dtype=np.int64)
-    merged = segments.merge(names, keep) if kept else None
-    with catalog.write() as writer:
-        if merged is not None:
-            writer.add_segment(merged, len(kept))
-        writer.replace_segments(names, merged, [content for content, _ in dead])
-    for name in names:
-        segments.remove(name)
-    return [hash_ for _, hash_ in dead]
 
 
 def _first_of_each_content(batch: _Items) -> dict[str, Picture]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.catalog import Catalog, FileStat, Skip
-from indexer.pipeline import Pace, Pipeline, merge_segments
+from indexer.pipeline import Pace, Pipeline
 from indexer.scan import Found, SyncPlan, plan, scan
-from indexer.segments import SegmentStore, hollow
 from indexer.thumbnails import ThumbnailStore
+from indexer.vectors import Vectors
 from retrieval.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class Run:
         self,
         library: Path,
         catalog: Catalog,
-        segments: SegmentStore,
+        vectors: Vectors,
         thumbnails: ThumbnailStore,
         load_extractor: Callable[[], Extractor],
     ) -> None:
         """library: its folder, which is not indexed. load_extractor: called if a file is read."""
         self._library = library
         self._catalog = catalog
-        self._segments = segments
+        self._vectors = vectors
         self._thumbnails = thumbnails
         self._load_extractor = load_extractor
 
@@ -71,7 +71,7 @@ class Run:
     ) -> IndexReport:
         """Do what `Library.index` says."""
         roots = self._roots(folders)
-        self._segments.sweep({segment.name for segment in self._catalog.segments()})
+        self._vectors.sweep(self._catalog)
         self._remember(roots)
         missing, plans = self._plans(roots, prune, settle)
         report = self._apply(roots, plans, missing, progress)
@@ -121,7 +121,7 @@ class Run:
         pace = None
         if to_read:
             extractor = self._load_extractor()
-            pipeline = Pipeline(self._catalog, self._segments, self._thumbnails, extractor)
+            pipeline = Pipeline(self._catalog, self._vectors, self._thumbnails, extractor)
             pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
             counts, pace = pipeline.counts, pipeline.pace()
         before = self._catalog.count()
@@ -152,10 +152,7 @@ class Run:
 
     def _finish(self, pruned: list[Path]) -> None:
         """Drop the rows of photos that are gone; forget folders that hold nothing."""
-        for name in hollow(self._catalog.segments(), self._catalog.live_rows()):
-            self._thumbnails.remove(
-                merge_segments(self._catalog, self._segments, [name], drop_hidden=True)
-            )
+        self._thumbnails.remove(self._vectors.drop_hidden(self._catalog))
         lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
         with self._catalog.write(contents=False) as writer:
             for folder in (*lost, *pruned):

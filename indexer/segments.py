@@ -5,24 +5,37 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.catalog import SegmentRow
+from indexer.catalog import Catalog, NewContent, SegmentRow
+from indexer.filters import Filters
+from indexer.vectors import Ranking
 from retrieval.codes import Coder
-from retrieval.search import merge_rows, stored_rows, write_codes, write_rows
+from retrieval.search import (
+    Search,
+    merge_rows,
+    stored_ids,
+    stored_rows,
+    write_codes,
+    write_rows,
+)
 
 _PARTIAL = ".partial"
 _FAN_IN = 8  # so many files of one size class are merged into one
 _SMALLEST = 128  # rows; a file of the size class c has about _SMALLEST * _FAN_IN**c of them
 _LARGEST = 262_144  # rows (2 GB): beyond it merging costs more than one file more
+_BLOCK = 4096  # rows read at once, 32 MB
 
 
 class SegmentStore:
-    """The folder of a library's FAISS files. Names that the catalogue doesn't hold are rubbish."""
+    """The folder of a library's FAISS files. Names that the catalogue doesn't hold are rubbish.
+
+    The `Vectors` of a library that needs no server; each part is a file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +49,12 @@ class SegmentStore:
     def path(self, name: str) -> Path:
         return self._folder / name
 
-    def write(self, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> str:
+    def write(
+        self,
+        ids: NDArray[np.int64],
+        descriptors: NDArray[np.float32],
+        contents: Sequence[NewContent] = (),
+    ) -> str:
         """Store rows (n, d) under ids (n,); return the new file's name. It is on disk by then."""
         return self._store(lambda path: write_rows(path, ids, descriptors))
 
@@ -64,8 +82,9 @@ class SegmentStore:
         for file in (self.path(name), *self._folder.glob(f"{Path(name).stem}.*.codes")):
             file.unlink(missing_ok=True)
 
-    def sweep(self, named: Collection[str]) -> None:
+    def sweep(self, catalog: Catalog) -> None:
         """Remove what a killed run left: files that the catalogue doesn't name, and other codes."""
+        named = {segment.name for segment in catalog.segments()}
         kept = set(named)
         if self._coder is not None:
             kept |= {self.codes_path(name, self._coder[0]).name for name in named}
@@ -73,8 +92,48 @@ class SegmentStore:
             if file.name not in kept:
                 file.unlink()
 
-    def bytes(self) -> int:
-        return sum(file.stat().st_size for file in self._folder.iterdir())
+    def gather(self, catalog: Catalog) -> None:
+        """Merge small files as they gather; each row is copied a few times in its life.
+
+        Rows that have lost their photos stay: a file of this run may hold their content.
+        """
+        while names := to_merge(catalog.segments()):
+            merge_segments(catalog, self, names, drop_hidden=False)
+
+    def drop_hidden(self, catalog: Catalog) -> list[str]:
+        """Write hollow files anew without the contents that have lost their photos."""
+        return [
+            hash_
+            for name in hollow(catalog.segments(), catalog.live_rows())
+            for hash_ in merge_segments(catalog, self, [name], drop_hidden=True)
+        ]
+
+    def blocks(self, catalog: Catalog) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Ids (m,) and rows (m, d) of all files that count, a few thousand at once."""
+        for segment in catalog.segments():
+            path = self.path(segment.name)
+            ids, rows = stored_ids(path), stored_rows(path)
+            for start in range(0, len(ids), _BLOCK):
+                yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]
+
+    def open(self, catalog: Catalog) -> Search:
+        """Map the files that count. Raises SearchError if one is missing or damaged."""
+        files = [self.path(segment.name) for segment in catalog.segments()]
+        return Search(files, np.array(catalog.hidden_contents(), np.int64))
+
+    def open_codes(self, ranking: Ranking, coder: str) -> None:
+        """Read the codes beside its files into memory. Raises SearchError."""
+        assert isinstance(ranking, Search), "a store gets back what it opened"
+        ranking.load_codes([self.codes_path(file.name, coder) for file in ranking.files])
+
+    def passing(self, catalog: Catalog, filters: Filters) -> NDArray[np.int64]:
+        """The contents of the photos that pass, (m,)."""
+        return np.array(catalog.contents_passing(filters), np.int64)
+
+    def lost(self, catalog: Catalog) -> list[str]:
+        """Which files should be there and are not."""
+        names = [segment.name for segment in catalog.segments()]
+        return [name for name in names if not self.path(name).is_file()]
 
     def _store(self, write: Callable[[Path], object]) -> str:
         name = f"{uuid.uuid4().hex}.faiss"
@@ -91,6 +150,28 @@ class SegmentStore:
             _sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def merge_segments(
+    catalog: Catalog, segments: SegmentStore, names: list[str], *, drop_hidden: bool
+) -> list[str]:
+    """Make one segment of several, or of a hollow one.
+
+    drop_hidden: leave out the contents that have lost their photos; returns their hashes.
+    """
+    kept = catalog.contents_of(names, live=True)
+    dead = catalog.contents_of(names, live=False)
+    if not drop_hidden:
+        kept, dead = kept + dead, []
+    keep = np.array([content for content, _ in kept], dtype=np.int64)
+    merged = segments.merge(names, keep) if kept else None
+    with catalog.write() as writer:
+        if merged is not None:
+            writer.add_segment(merged, len(kept))
+        writer.replace_segments(names, merged, [content for content, _ in dead])
+    for name in names:
+        segments.remove(name)
+    return [hash_ for _, hash_ in dead]
 
 
 def to_merge(segments: Sequence[SegmentRow]) -> list[str]:

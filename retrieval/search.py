@@ -129,6 +129,20 @@ def random_planes(width: int, count: int, seed: int) -> NDArray[np.float32]:
     return np.asarray(faiss.vector_to_array(planes.A).reshape(count, width), np.float32)
 
 
+def rank_rows(
+    query: NDArray[np.float32], ids: NDArray[np.int64], rows: NDArray[np.float16], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k rows (n, d) nearest to a query (d,), by the same arithmetic as `Search.exact`.
+
+    Returns squared distances (1, k) and ids (1, k), padded with -1 if there are fewer rows.
+    """
+    index = _empty(len(query))
+    index.add_sa_codes(np.ascontiguousarray(rows).view(np.uint8), ids)
+    with threads_for(1):
+        squared, found = index.search(query[np.newaxis], k)
+    return squared, found
+
+
 def blend(
     positive: NDArray[np.float32], negative: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
@@ -168,6 +182,7 @@ class Search:
 
         Raises SearchError if a file is missing or damaged.
         """
+        self.files = tuple(files)
         self._parts = [_Rows(file) for file in files]
         self._ends = np.cumsum([len(part.ids) for part in self._parts], dtype=np.int64)
         ids = np.concatenate([np.empty(0, np.int64), *(part.ids for part in self._parts)])
@@ -232,13 +247,13 @@ class Search:
             with self._guard:
                 if self._card is None:
                     self._card = self._copy_to_card()
-                return _nearest([self._card.search(queries, k)], len(queries), k)
+                return nearest_of([self._card.search(queries, k)], len(queries), k)
         found = []
         with threads_for(len(queries)):
             for part, options in self._selected(self._competing(only)):
                 squared, rows = part.flat.search(queries, k, **options)
                 found.append((squared, np.where(rows < 0, -1, part.ids[rows])))
-        return _nearest(found, len(queries), k)
+        return nearest_of(found, len(queries), k)
 
     def by_codes(
         self,
@@ -258,7 +273,7 @@ class Search:
         competing = None if only is None else self._competing(only)[self._shown]
         rows = len(ids) if competing is None else int(competing.sum())
         if rows == 0:
-            return _nearest([], len(queries), k)
+            return nearest_of([], len(queries), k)
         if self._codes is None or activations.shape[1] != self.bits:
             raise SearchError(
                 f"the photo's code has {activations.shape[1]} bits, the codes of the segments "
@@ -272,12 +287,9 @@ class Search:
             np.asarray(queries, np.float32), activations, listed, strict=True
         ):
             kept = np.sort(near[shorten(self._codes.stored[near], mine, shortlist)])
-            index = _empty(queries.shape[1])  # the same arithmetic as `exact`
-            index.add_sa_codes(self._rows(places[kept]).view(np.uint8), ids[kept])
-            with threads_for(1):
-                found.append(index.search(query[np.newaxis], k))
+            found.append(rank_rows(query, ids[kept], self._rows(places[kept]), k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return _nearest([(squared, nearest)], len(queries), k)
+        return nearest_of([(squared, nearest)], len(queries), k)
 
     def descriptors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the stored rows of these ids, (n, d) float32. An unknown id is a KeyError."""
@@ -382,7 +394,7 @@ class _Owned:
         self._owner = owner
 
 
-def _nearest(
+def nearest_of(
     found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], queries: int, k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k best of several answers of faiss (n, any): distances and ids, by distance, then id."""

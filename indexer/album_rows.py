@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from indexer import schema as t
-from indexer.catalog import Catalog, Writer, is_under
+from indexer.catalog import Catalog, Writer, in_parts, is_under
 from indexer.regrouping import Known
-
-_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,7 @@ def albums_with(source: Catalog | Writer, photos: Collection[int]) -> dict[int, 
     """Which of these photos each album has, by its number."""
     a = t.album_photos.c
     found: dict[int, set[int]] = {}
-    for part in _parts(photos):
+    for part in in_parts(photos):
         query = sa.select(a.album, a.photo).where(a.photo.in_(part), ~a.taken_out)
         for row in _rows(source, query):
             found.setdefault(row.album, set()).add(row.photo)
@@ -126,7 +122,7 @@ def read_facts(source: Catalog | Writer, photos: Collection[int] | None = None) 
         t.contents, c.id == p.content
     )
     queries = (
-        [query] if photos is None else (query.where(p.id.in_(part)) for part in _parts(photos))
+        [query] if photos is None else (query.where(p.id.in_(part)) for part in in_parts(photos))
     )
     return {
         row.id: Fact(row.content, Path(row.path), row.taken_at, row.latitude, row.longitude)
@@ -145,7 +141,7 @@ def sum_labels(source: Catalog | Writer, contents: Collection[int]) -> dict[str,
     """The probability of each class, summed over these contents."""
     found: dict[str, float] = {}
     total = sa.func.sum(t.labels.c.probability).label("total")
-    for part in _parts(contents):
+    for part in in_parts(contents):
         query = sa.select(t.labels.c.label, total).where(t.labels.c.content.in_(part))
         for row in _rows(source, query.group_by(t.labels.c.label)):
             found[row.label] = found.get(row.label, 0.0) + row.total
@@ -175,7 +171,7 @@ def describe_album(writer: Writer, album: int, about: About) -> None:
 
 
 def remove_albums(writer: Writer, albums: Collection[int]) -> None:
-    for part in _parts(albums):
+    for part in in_parts(albums):
         writer.execute(sa.delete(t.albums).where(t.albums.c.id.in_(part)))
 
 
@@ -183,19 +179,14 @@ def put_photos(
     writer: Writer, album: int, photos: Collection[int], *, taken_out: bool = False
 ) -> None:
     """These photos are in the album, or shall not come back into it, whatever held before."""
-    statement = insert(t.album_photos)
-    statement = statement.on_conflict_do_update(
-        ["album", "photo"], set_={"taken_out": statement.excluded.taken_out}
-    )
     values = [{"album": album, "photo": photo, "taken_out": taken_out} for photo in sorted(photos)]
-    if values:
-        writer.execute(statement, values)
+    writer.upsert(t.album_photos, ["album", "photo"], values)
 
 
 def forget_photos(writer: Writer, album: int, photos: Collection[int]) -> None:
     """The album says nothing of these photos any more."""
     a = t.album_photos.c
-    for part in _parts(photos):
+    for part in in_parts(photos):
         writer.execute(sa.delete(t.album_photos).where(a.album == album, a.photo.in_(part)))
 
 
@@ -210,9 +201,3 @@ def albums_by_photo(catalog: Catalog) -> Mapping[int, list[int]]:
 
 def _rows(source: Catalog | Writer, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
     return source.rows(query) if isinstance(source, Catalog) else source.execute(query).all()
-
-
-def _parts(numbers: Collection[int]) -> Iterator[list[int]]:
-    rest = iter(sorted(numbers))
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part

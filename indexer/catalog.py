@@ -1,22 +1,25 @@
-"""The catalogue: what the library knows of its photos, in SQLite. Rows in, dataclasses out."""
+"""The catalogue: what the library knows of its photos. Rows in, dataclasses out.
+
+It is in an SQLite file, or on a server: see indexer/database.py.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from indexer import schema as t  # t: the tables
+from indexer.database import AtMax, Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
-from indexer.schema import MIGRATIONS, Migration, begin, configure, migrate
-from retrieval.errors import LibraryError
+from indexer.schema import MIGRATIONS, Migration
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +77,33 @@ class SegmentRow:
     rows: int
 
 
+_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
+
 # Asked once a file: making the statement anew took longer than SQLite did.
 _WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
 
 
 class Catalog:
-    """The SQLite file of a library. Safe to read from several threads while one run writes."""
+    """A library's catalogue. Safe to read from several threads while one run writes."""
 
     def __init__(
-        self,
-        file: Path,
-        migrations: Sequence[Migration] = MIGRATIONS,
+        self, place: Path | Database, migrations: Sequence[Migration] = MIGRATIONS
     ) -> None:
-        """Open, create or migrate `file`. Raises LibraryError if it is newer or no database."""
-        self._file = file
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
-        sa.event.listen(self._engine, "connect", configure)
-        sa.event.listen(self._engine, "begin", begin)
+        """Open, create or migrate it. place: an SQLite file, or a database.
+
+        Raises LibraryError if it is newer or can't be used.
+        """
+        self._database: Database = SqliteFile(place) if isinstance(place, Path) else place
+        where = str(place.parent) if isinstance(place, Path) else place.name
         try:
-            migrate(self._engine, migrations, file)
-        except sa.exc.DatabaseError as error:
-            self._engine.dispose()
-            raise LibraryError(f"{file} can't be used as a library: {error.orig}") from error
+            with told(self._database, "can't be used as a library"):
+                migrate(self._database, migrations, where)
+        except BaseException:
+            self._database.close()
+            raise
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
     def write(self, *, contents: bool = True) -> Iterator[Writer]:
@@ -106,25 +111,14 @@ class Catalog:
 
         contents: it may change what is searched; else open searches need not look again.
         """
-        with (
-            self._told(),
-            self._engine.connect().execution_options(fc7_write=True) as connection,
-            connection.begin(),
-        ):
-            writer = Writer(connection)
+        with self._told(), self._database.writing() as connection, connection.begin():
+            writer = Writer(connection, self._database)
             yield writer
             now = uuid.uuid4().hex
             writer.set(change=now, **({"generation": now} if contents else {}))
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """A full disk, a read-only folder, a damaged file: the user's trouble, not a bug."""
-        try:
-            yield
-        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-            if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
-                raise  # its subclasses (a broken constraint, a wrong statement) are bugs
-            raise LibraryError(f"{self._file} can't be used: {error.orig}") from error
+    def _told(self) -> AbstractContextManager[None]:
+        return told(self._database, "can't be used")
 
     # --- settings, folders, segments
 
@@ -209,10 +203,10 @@ class Catalog:
     ) -> dict[int, list[Photo]]:
         """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(t.photos.c.content.in_(contents)).order_by(t.photos.c.path)
-        query = query.where(*self._conditions(filters))
-        for row in self.rows(query):
-            found.setdefault(row.content, []).append(_photo(row))
+        query = _photo_query().where(*self._conditions(filters)).order_by(t.photos.c.path)
+        for part in in_parts(contents):
+            for row in self.rows(query.where(t.photos.c.content.in_(part))):
+                found.setdefault(row.content, []).append(_photo(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
@@ -220,7 +214,7 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._engine.connect() as connection:
+        with self._told(), self._database.reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
@@ -234,11 +228,11 @@ class Catalog:
         query = (
             sa.select(t.photos.c.id, t.labels)
             .join(t.labels, t.labels.c.content == t.photos.c.content)
-            .where(t.photos.c.id.in_(photos))
             .order_by(t.labels.c.rank)
         )
-        for row in self.rows(query):
-            found[row.id].append((row.label, row.probability))
+        for part in in_parts(photos):
+            for row in self.rows(query.where(t.photos.c.id.in_(part))):
+                found[row.id].append((row.label, row.probability))
         return found
 
     # --- filters and labels
@@ -260,14 +254,15 @@ class Catalog:
 
         offset: so many of the likeliest are passed over.
         """
-        best = (  # SQLite takes `label` from the row that has the greatest probability
+        c = t.labels.c
+        best = (
             sa.select(
-                t.labels.c.content,
-                t.labels.c.label,
-                sa.func.max(t.labels.c.probability).label("probability"),
+                c.content,
+                AtMax(c.label, c.probability).label("label"),
+                sa.func.max(c.probability).label("probability"),
             )
-            .where(t.labels.c.label.in_(labels))
-            .group_by(t.labels.c.content)
+            .where(c.label.in_(labels))
+            .group_by(c.content)
             .subquery()
         )
         query = (
@@ -333,28 +328,32 @@ class Catalog:
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
-        with self._told(), self._engine.connect() as connection:
+        with self._told(), self._database.reading() as connection:
             return connection.execute(query).all()
 
 
 class Writer:
     """What may be changed, inside one transaction of `Catalog.write`."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, database: Database) -> None:
         self._connection = connection
+        self._database = database
 
     def execute(self, statement: sa.Executable, values: Any = None) -> sa.CursorResult[Any]:
         """Run a statement. For the files of this package that hold statements."""
         return self._connection.execute(statement, values)
 
+    def upsert(self, table: sa.Table, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows, all of the same columns; change those whose keys are there already."""
+        if rows:
+            self._connection.execute(self._database.upsert(table, keys, list(rows[0])), rows)
+
     def set(self, **settings: str) -> None:
-        for key, value in settings.items():
-            self._replace(t.settings, key=key, value=value)
+        rows = [{"key": key, "value": value} for key, value in settings.items()]
+        self.upsert(t.settings, ["key"], rows)
 
     def add_folder(self, folder: Path) -> None:
-        self._connection.execute(
-            insert(t.folders).values(path=str(folder)).on_conflict_do_nothing()
-        )
+        self.upsert(t.folders, ["path"], [{"path": str(folder)}])
 
     def remove_folder(self, folder: Path) -> None:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
@@ -381,25 +380,20 @@ class Writer:
         for table, values in ((t.contents, rows), (t.labels, labels)):
             if values:
                 self._connection.execute(sa.insert(table), values)
+        if ids:
+            self._database.keep_contents(self._connection, max(ids))
 
     def next_content_id(self) -> int:
         """One more than any content id ever given."""
-        used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
-        return int(self._connection.execute(used).scalar_one()) + 1
+        return self._database.next_content(self._connection)
 
     def put_photos(self, photos: Sequence[tuple[FileStat, int]]) -> None:
         """Each path holds this content now, whatever it held before."""
-        if not photos:
-            return
-        statement = insert(t.photos)
-        new = {name: statement.excluded[name] for name in ("size", "mtime_ns", "content")}
-        self._connection.execute(
-            statement.on_conflict_do_update(["path"], set_=new),
-            [
-                {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "content": id_}
-                for stat, id_ in photos
-            ],
-        )
+        rows = [
+            {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "content": id_}
+            for stat, id_ in photos
+        ]
+        self.upsert(t.photos, ["path"], rows)
         self.remove_skips(stat.path for stat, _ in photos)
 
     def move_photo(self, old: str, stat: FileStat) -> None:
@@ -413,27 +407,25 @@ class Writer:
 
     def put_skip(self, stat: FileStat, reason: str) -> None:
         self.remove_photos([stat.path])
-        self._replace(
-            t.skipped, path=stat.path, size=stat.size, mtime_ns=stat.mtime_ns, reason=reason
-        )
+        row = {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "reason": reason}
+        self.upsert(t.skipped, ["path"], [row])
 
     def remove_photos(self, paths: Iterable[str]) -> None:
-        self._remove(t.photos, paths)
+        self._remove(t.photos.c.path, paths)
 
     def remove_skips(self, paths: Iterable[str]) -> None:
-        self._remove(t.skipped, paths)
+        self._remove(t.skipped.c.path, paths)
 
-    def _remove(self, table: sa.Table, paths: Iterable[str]) -> None:
-        gone = [{"gone": path} for path in paths]
+    def _remove(self, column: sa.Column[Any], values: Iterable[object]) -> None:
+        gone = [{"gone": value} for value in values]
         if gone:
-            statement = sa.delete(table).where(table.c.path == sa.bindparam("gone"))
+            statement = sa.delete(column.table).where(column == sa.bindparam("gone"))
             self._connection.execute(statement, gone)
 
     def replace_segments(self, old: Sequence[str], new: str | None, dead: Sequence[int]) -> None:
         """The rows of `old` are in `new` now, but for the contents `dead`, which are forgotten."""
-        for content in dead:
-            self._connection.execute(sa.delete(t.labels).where(t.labels.c.content == content))
-            self._connection.execute(sa.delete(t.contents).where(t.contents.c.id == content))
+        self._remove(t.labels.c.content, dead)
+        self._remove(t.contents.c.id, dead)
         if new is not None:
             self._connection.execute(
                 sa.update(t.contents).where(t.contents.c.segment.in_(old)).values(segment=new)
@@ -454,12 +446,6 @@ class Writer:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
 
-    def _replace(self, table: sa.Table, **values: Any) -> None:
-        keys = [column.name for column in table.primary_key]
-        rest = {name: value for name, value in values.items() if name not in keys}
-        statement = insert(table).values(values)
-        self._connection.execute(statement.on_conflict_do_update(keys, set_=rest))
-
 
 def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
@@ -474,6 +460,13 @@ def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
         sa.and_(table.c.path >= first, table.c.path < after),
         sa.and_(table.c.path >= low, table.c.path < high),
     )
+
+
+def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
+    """All of them, in ascending order, as many at once as a statement takes."""
+    rest = iter(sorted(numbers))
+    while part := list(islice(rest, _AT_ONCE)):
+        yield part
 
 
 def _holding(part: str, names: Iterable[str]) -> list[str]:

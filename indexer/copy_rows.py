@@ -9,8 +9,6 @@ import sqlalchemy as sa
 from indexer import schema as t
 from indexer.catalog import Catalog, Photo
 
-_ALL = -1  # SQLite's LIMIT
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -26,5 +24,5 @@ def read_found(catalog: Catalog) -> list[Found]:
     p = t.photos.c
     rows = catalog.rows(sa.select(p.id, p.content, p.mtime_ns))
     known = {row.id: (row.content, row.mtime_ns) for row in rows}
-    photos = catalog.photos(offset=0, limit=_ALL)
+    photos = catalog.photos(offset=0, limit=None)
     return [Found(photo, *known[photo.id]) for photo in photos if photo.id in known]

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from indexer import schema as t
 from indexer.catalog import Catalog
+from indexer.database import AtMax, Unindexed
 
 LIKELY = 0.05  # a class with less is not counted
 
@@ -38,15 +39,15 @@ def read_facets(catalog: Catalog) -> Facets:
         joined.where(c.camera.is_not(None)).group_by(c.camera).order_by(count.desc(), c.camera)
     )
     # Where the index of labels served the grouping, each photo would be looked up out of order.
-    # SQLite takes the photo from the row that has the greatest probability.
-    unindexed: sa.ColumnElement[str] = sa.literal_column("+labels.label")
+    label, probability = t.labels.c.label, t.labels.c.probability
+    best = AtMax(p.id, probability).label("id")
     labelled = (
-        sa.select(t.labels.c.label, count, sa.func.max(t.labels.c.probability), p.id)
+        sa.select(label, count, sa.func.max(probability), best)
         .select_from(t.photos)
         .join(t.labels, p.content == t.labels.c.content)
-        .where(t.labels.c.probability >= LIKELY)
-        .group_by(unindexed)
-        .order_by(count.desc(), t.labels.c.label)
+        .where(probability >= LIKELY)
+        .group_by(Unindexed(label))
+        .order_by(count.desc(), label)
     )
     seen = catalog.rows(labelled)
     stored = catalog.settings().get("classes")

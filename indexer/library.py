@@ -1,6 +1,6 @@
 """Library: the one object people talk to. It owns a folder:
 
-LIBRARY/catalog.sqlite     what is known (the truth)
+LIBRARY/catalog.sqlite     what is known (the truth), unless LIBRARY/engines.json names a server
 LIBRARY/segments/          FC7 of the photos, and their codes, FAISS files
 LIBRARY/coders/            what made the codes
 LIBRARY/thumbnails.sqlite  small upright JPEGs, by content hash
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Self
 import platformdirs
 
 from indexer.albums import Albums
-from indexer.catalog import Catalog, Photo
+from indexer.catalog import Photo
 from indexer.coding import CoderStore, recode, sample
 from indexer.duplicates import Duplicates
+from indexer.engines.addresses import read_addresses
+from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.facets import Facets, read_facets
 from indexer.filters import NO_FILTERS, Filters
 from indexer.finder import (
@@ -62,14 +64,20 @@ def default_path() -> Path:
 
 
 def open_library(
-    path: Path | None = None, *, create: bool = True, extractor: Extractor | None = None
+    path: Path | None = None,
+    *,
+    create: bool = True,
+    extractor: Extractor | None = None,
+    catalog: str | None = None,
 ) -> Library:
     """Open a library, or make it. Raises LibraryError if it can't be, or is newer than this fc7.
 
     extractor: one that is loaded already, to be used by this library too; None loads one when it is
     first needed.
+    catalog: the address of the PostgreSQL database that a new library keeps its catalogue in; None
+    is a file in its folder. An old one remembers it, all but the password.
     """
-    return Library(path or default_path(), create=create, extractor=extractor)
+    return Library(path or default_path(), create=create, extractor=extractor, catalog=catalog)
 
 
 class Library:
@@ -80,13 +88,17 @@ class Library:
     """
 
     def __init__(
-        self, path: Path, *, create: bool = True, extractor: Extractor | None = None
+        self,
+        path: Path,
+        *,
+        create: bool = True,
+        extractor: Extractor | None = None,
+        catalog: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
-        file = self.path / "catalog.sqlite"
-        if not file.is_file():
+        if not has_catalog(self.path):
             self._prepare(create)
-        self._catalog = Catalog(file)
+        self._catalog = open_catalog(self.path, catalog)
         self._vectors: Vectors = SegmentStore(self.path / "segments")
         self._coders = CoderStore(self.path / "coders")
         self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
@@ -443,6 +455,7 @@ class Library:
         storage = storage_of(self.path)
         return Status(
             path=self.path,
+            catalog=read_addresses(self.path).catalog,
             photos=photos,
             folders=tuple(folders),
             folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),

@@ -32,6 +32,7 @@ class Status:
     """What `fc7 status` shows."""
 
     path: Path
+    catalog: str | None  # the address of its catalogue; None: in the library's folder
     photos: int
     folders: tuple[Path, ...]
     folder_photos: tuple[int, ...]  # in each of the folders

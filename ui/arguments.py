@@ -24,6 +24,13 @@ def add_library(parser: argparse.ArgumentParser) -> None:
                          help="default: $FC7_LIBRARY, else in your data folder")  # fmt: skip
 
 
+def add_catalog(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--catalog", metavar="URL",
+                         help="of a new library: keep what is known of the photos in this "
+                         "PostgreSQL database, postgresql+psycopg://USER@HOST/DATABASE; password: "
+                         "$PGPASSWORD or ~/.pgpass")  # fmt: skip
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network",
                          help="alexnet (default), vgg16, ...; weights of your own name theirs"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from retrieval.errors import Fc7Error
 from ui.albums import add_album_commands
 from ui.arguments import (
+    add_catalog,
     add_device,
     add_json,
     add_library,
@@ -81,7 +82,10 @@ def run() -> NoReturn:
 def index(options: argparse.Namespace) -> int:
     from indexer import open_library
 
-    with open_library(options.library) as library, Progress("photos") as progress:
+    with (
+        open_library(options.library, catalog=options.catalog) as library,
+        Progress("photos") as progress,
+    ):
         report = library.index(
             options.folders,
             network=options.network,
@@ -158,6 +162,8 @@ def status(options: argparse.Namespace) -> int:
         print(json.dumps(asdict(now), default=str))
         return 0
     print(f"library    {shown(now.path)} ({now.bytes / 1e6:,.1f} MB)")
+    if now.catalog is not None:
+        print(f"catalog    {shown(now.catalog)}")
     print(f"photos     {now.photos:,}")
     for folder in now.folders:
         gone = "" if folder.is_dir() else "  (not there now: its photos are kept)"
@@ -312,6 +318,7 @@ def _add_library_commands(commands: Any) -> None:
     one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
+    add_catalog(one)
     add_new_model(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ui.arguments import add_json, add_library, add_new_model, command, seconds
+from ui.arguments import add_catalog, add_json, add_library, add_new_model, command, seconds
 from ui.terminal import Progress, print_skips, shown
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def add_watch_command(commands: Any) -> None:
     one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
+    add_catalog(one)
     add_new_model(one)
     one.add_argument("--settle", type=seconds, default=3.0, metavar="SECONDS",
                      help="that folders must be quiet, and a file unchanged, before it is read "
@@ -45,7 +46,10 @@ def watch(options: argparse.Namespace) -> int:
 
     bar = Progress("photos")
     try:
-        with _terminated_as_interrupted(), open_library(options.library) as library:
+        with (
+            _terminated_as_interrupted(),
+            open_library(options.library, catalog=options.catalog) as library,
+        ):
             rounds = watch_folders(
                 library,
                 options.folders,

@@ -1,0 +1,201 @@
+"""Where a catalogue is kept: in an SQLite file, or on a server (engines/postgres.py).
+
+What the two do differently is said here and there, and in the types of schema.py's migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from indexer.schema import Migration
+from retrieval.errors import LibraryError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
+
+class Database(Protocol):
+    """What a catalogue asks of either."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    def close(self) -> None:
+        """Close the connections; the next question opens new ones."""
+
+    def reading(self) -> sa.Connection:
+        """A connection on which each statement sees whole transactions."""
+
+    def writing(self) -> sa.Connection:
+        """One whose transactions wait for those of other writers to end, anybody's."""
+
+    def read_version(self, connection: sa.Connection) -> int:
+        """The number of the schema; 0 before there is one."""
+
+    def write_version(self, connection: sa.Connection, version: int) -> None:
+        """Change it, in the transaction that changed the schema."""
+
+    def next_content(self, connection: sa.Connection) -> int:
+        """One more than any content id ever given."""
+
+    def keep_contents(self, connection: sa.Connection, last: int) -> None:
+        """Content ids up to this one are given."""
+
+    def upsert(self, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> sa.Insert:
+        """Insert rows; where one with these keys is there, change its other columns instead."""
+
+    def complaint(self, error: sa.exc.DBAPIError) -> str | None:
+        """What the user should be told of an error; None if it is a bug of ours."""
+
+
+class SqliteFile:
+    """An SQLite file."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = str(file)
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
+        sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "begin", _begin)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def reading(self) -> sa.Connection:
+        return self._engine.connect()
+
+    def writing(self) -> sa.Connection:
+        return self._engine.connect().execution_options(fc7_write=True)
+
+    def read_version(self, connection: sa.Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def write_version(self, connection: sa.Connection, version: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+
+    def next_content(self, connection: sa.Connection) -> int:
+        used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
+        return int(connection.execute(used).scalar_one()) + 1
+
+    def keep_contents(self, connection: sa.Connection, last: int) -> None:
+        """AUTOINCREMENT has seen it."""
+
+    def upsert(self, table: sa.Table, keys: Sequence[str], columns: Sequence[str]) -> sa.Insert:
+        return upsert(sqlite.insert(table), keys, columns)
+
+    def complaint(self, error: sa.exc.DBAPIError) -> str | None:
+        """A full disk, a read-only folder, a damaged file. Other subclasses are bugs."""
+        ours = type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError)
+        return None if ours else str(error.orig)
+
+
+def migrate(database: Database, migrations: Sequence[Migration], where: str) -> None:
+    """Bring the schema to the newest version: each step and its number in one transaction.
+
+    where: what was made by a newer fc7, if it was. Raises LibraryError then.
+    """
+    with database.reading() as plain:
+        version = database.read_version(plain)
+    if version > len(migrations):
+        raise LibraryError(
+            f"{where} was made by a newer fc7 (schema {version}, this one knows "
+            f"{len(migrations)}): update fc7"
+        )
+    while version < len(migrations):
+        with database.writing() as connection, connection.begin():
+            version = database.read_version(connection)
+            if version < len(migrations):  # another process may have been quicker
+                migrations[version](connection)
+                version += 1
+                database.write_version(connection, version)
+
+
+@contextmanager
+def told(database: Database, what: str) -> Iterator[None]:
+    """Make the user's troubles a LibraryError: "<name> <what>: <complaint>"."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        complaint = database.complaint(error)
+        if complaint is None:
+            raise
+        raise LibraryError(f"{database.name} {what}: {complaint}") from error
+
+
+def upsert(
+    statement: sqlite.Insert | postgresql.Insert, keys: Sequence[str], columns: Sequence[str]
+) -> sa.Insert:
+    """Both dialects say it alike."""
+    rest = {name: statement.excluded[name] for name in columns if name not in keys}
+    if not rest:
+        return statement.on_conflict_do_nothing(index_elements=keys)
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+
+
+class AtMax(FunctionElement[Any]):
+    """In a query that also asks for max(by): the value in a row that has that maximum."""
+
+    inherit_cache = True
+
+    def __init__(self, value: sa.ColumnElement[Any], by: sa.ColumnElement[Any]) -> None:
+        super().__init__(value, by)
+        self.type = value.type
+
+
+class Unindexed(FunctionElement[Any]):
+    """The column, said so that SQLite doesn't take its index."""
+
+    inherit_cache = True
+
+    def __init__(self, column: sa.ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(AtMax)
+def _at_max(element: AtMax, compiler: SQLCompiler, **options: Any) -> str:
+    """A bare column: SQLite promises to take it from such a row."""
+    value, _ = element.clauses
+    return compiler.process(value, **options)
+
+
+@compiles(AtMax, "postgresql")
+def _at_max_of_array(element: AtMax, compiler: SQLCompiler, **options: Any) -> str:
+    value, by = (compiler.process(one, **options) for one in element.clauses)
+    return f"(array_agg({value} ORDER BY {by} DESC))[1]"
+
+
+@compiles(Unindexed)
+def _unindexed(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = element.clauses
+    return f"+{compiler.process(column, **options)}"
+
+
+@compiles(Unindexed, "postgresql")
+def _plain(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = element.clauses
+    return compiler.process(column, **options)
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's advice: we say BEGIN ourselves, see _begin
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 30000")
+    cursor.execute("PRAGMA journal_mode = WAL")  # readers never wait for the run that writes
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("fc7_write", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else one SELECT, a transaction by itself

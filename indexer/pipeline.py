@@ -15,35 +15,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from indexer.catalog import Catalog, FileStat, NewContent, Skip, Writer
-from indexer.segments import SegmentStore, to_merge
+from indexer.catalog import Catalog, FileStat, NewContent, Skip
+from indexer.segments import SegmentStore
+from indexer.storing import Described, Items, Read, Store
 from indexer.thumbnails import ThumbnailStore
 from retrieval.errors import ImageError
 from retrieval.images import Picture, read_picture, sniff
 from retrieval.labels import top_labels
 
 if TYPE_CHECKING:
-    from retrieval.extractor import Descriptors, Extractor
+    from retrieval.extractor import Extractor
 
 BATCH = 128  # photos a commit
 READERS = min(8, os.cpu_count() or 1)  # threads that read and decode
 _PATIENCE = 10.0  # seconds that a batch should take at most
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A file that was read. picture: None if the library knows this content already."""
-
-    stat: FileStat
-    hash: str
-    picture: Picture | None
 
 
 def read_file(
@@ -57,17 +49,7 @@ def read_file(
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
-            head = file.read(4096)
-            if not head:
-                raise ImageError("empty file")
-            if sniff(head) is None:
-                raise ImageError("not an image")
-            file.seek(0)
-            hash_ = hashlib.file_digest(file, "sha256").hexdigest()
-            picture = None
-            if not is_known(before.st_size, hash_):
-                file.seek(0)
-                picture = read_picture(file, framing, side)
+            hash_, picture = take(file, framing, side, partial(is_known, before.st_size))
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise ImageError("changed while it was read")
@@ -76,6 +58,26 @@ def read_file(
     except OSError as error:
         return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
+
+
+def take(
+    file: BinaryIO, framing: str, side: int, is_known: Callable[[str], bool]
+) -> tuple[str, Picture | None]:
+    """The sha256 of an open file, and its picture unless a content of that hash is known.
+
+    Raises ImageError if it gives no picture.
+    """
+    head = file.read(4096)
+    if not head:
+        raise ImageError("empty file")
+    if sniff(head) is None:
+        raise ImageError("not an image")
+    file.seek(0)
+    hash_ = hashlib.file_digest(file, "sha256").hexdigest()
+    if is_known(hash_):
+        return hash_, None
+    file.seek(0)
+    return hash_, read_picture(file, framing, side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,6 @@ class Pace:
     storing: float
 
 
-_Items = list[tuple[FileStat, Read | Skip]]
 _Reading = list[tuple[FileStat, Future[Read | Skip]]]
 
 
@@ -103,10 +104,8 @@ class Pipeline:
         thumbnails: ThumbnailStore,
         extractor: Extractor,
     ) -> None:
-        self.counts: Counter[str] = Counter()  # added, updated, moved, unchanged
+        self._store = Store(catalog, segments, thumbnails)
         self._catalog = catalog
-        self._segments = segments
-        self._thumbnails = thumbnails
         self._extractor = extractor
         # Few files have the size of another: most need not be asked for by their hash.
         self._sizes = catalog.sizes()
@@ -127,9 +126,10 @@ class Pipeline:
                     progress(done)
                 read = time.monotonic_ns()
                 ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
-                fresh, described = self._describe(items)
+                described = self._describe(items)
                 told = time.monotonic_ns()
-                self._commit(items, fresh, described)
+                self._store.commit(items, described)
+                self._sizes.update(item.stat.size for _, item in items if isinstance(item, Read))
                 stored = time.monotonic_ns()
                 progress(done)  # whoever stops a run here loses nothing
                 self._spent.update(
@@ -141,6 +141,11 @@ class Pipeline:
                 size = min(BATCH, max(1, int(_PATIENCE / pace)))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many files were added, updated, moved, unchanged."""
+        return self._store.counts
 
     def pace(self) -> Pace:
         """What the run's time went to."""
@@ -159,112 +164,26 @@ class Pipeline:
     def _is_known(self, size: int, hash_: str) -> bool:
         return size in self._sizes and self._catalog.content_with(hash_) is not None
 
-    def _describe(self, items: _Items) -> tuple[dict[str, Picture], Descriptors | None]:
-        """The pictures that are new, by hash, and what the network says of them."""
+    def _describe(self, items: Items) -> Described | None:
+        """What the network says of the pictures that are new; None if there are none."""
         fresh = _first_of_each_content(items)
         if not fresh:
-            return fresh, None
-        pixels = np.stack([picture.pixels for picture in fresh.values()])
-        return fresh, self._extractor.describe(pixels)
-
-    def _commit(
-        self, items: _Items, fresh: dict[str, Picture], described: Descriptors | None
-    ) -> None:
-        """Put the batch's segment on disk, then name it and its rows, all at once."""
-        read = [item for _, item in items if isinstance(item, Read)]
-        with self._catalog.write() as writer:
-            contents = writer.contents_with({item.hash for item in read})
-            hashes = list(fresh)  # some may have been stored since they were read
-            new = [at for at, hash_ in enumerate(hashes) if hash_ not in contents]
-            if described is not None and new:
-                contents |= self._store_contents(writer, fresh, described, new)
-            for stat, item in items:
-                if isinstance(item, Skip):
-                    writer.put_skip(stat, item.reason)
-            self._store_photos(writer, read, contents, {hashes[at] for at in new})
-        self._sizes.update(item.stat.size for item in read)
-        self._merge()
-
-    def _store_contents(
-        self, writer: Writer, fresh: dict[str, Picture], described: Descriptors, new: list[int]
-    ) -> dict[str, int]:
-        """Store the contents at these places of the batch; return their ids by hash."""
-        hashes = list(fresh)
-        first = writer.next_content_id()
-        ids = np.arange(first, first + len(new), dtype=np.int64)
-        labels = top_labels(described.probabilities[new], self._extractor.classes)
-        name = self._segments.write(ids, described.fc7[new])
-        self._thumbnails.put({hashes[at]: fresh[hashes[at]].thumbnail for at in new})
-        writer.add_segment(name, len(new))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = []
-        for at, top in zip(new, labels, strict=True):
-            picture = fresh[hashes[at]]
-            columns = asdict(picture.info) | {"norm": float(described.norms[at]), "indexed_at": now}
-            rows.append(
-                NewContent(hashes[at], columns, tuple((p.label, p.probability) for p in top))
+            return None
+        pictures = list(fresh.values())
+        told = self._extractor.describe(np.stack([picture.pixels for picture in pictures]))
+        labels = top_labels(told.probabilities, self._extractor.classes)
+        contents = [
+            NewContent(
+                hash_,
+                asdict(picture.info) | {"norm": float(norm)},
+                tuple((p.label, p.probability) for p in top),
             )
-        writer.add_contents(ids.tolist(), name, rows)
-        return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
-
-    def _store_photos(
-        self, writer: Writer, read: list[Read], contents: dict[str, int], new: set[str]
-    ) -> None:
-        """Name the contents that paths hold, and count what happened to the photos.
-
-        contents: the ids of all hashes. new: those that no path has held so far.
-        """
-        held = writer.contents_at([item.stat.path for item in read])
-        puts: list[tuple[FileStat, int]] = []
-        for item in read:
-            content, before = contents[item.hash], held.get(item.stat.path)
-            left = None
-            if before is None and item.hash not in new:
-                writer.put_photos(puts)
-                puts = []
-                left = next((p for p in writer.paths_of(content) if not os.path.lexists(p)), None)
-            new.discard(item.hash)
-            if left is not None:
-                writer.move_photo(left, item.stat)
-                self.counts["moved"] += 1
-                continue
-            puts.append((item.stat, content))
-            kind = "added" if before is None else "unchanged" if before == content else "updated"
-            self.counts[kind] += 1
-        writer.put_photos(puts)
-
-    def _merge(self) -> None:
-        """Merge small segments as they gather; each row is copied a few times in its life.
-
-        Rows that have lost their photos stay: a file of this run may hold their content.
-        """
-        while names := to_merge(self._catalog.segments()):
-            merge_segments(self._catalog, self._segments, names, drop_hidden=False)
+            for (hash_, picture), norm, top in zip(fresh.items(), told.norms, labels, strict=True)
+        ]
+        return Described(contents, told.fc7, [picture.thumbnail for picture in pictures])
 
 
-def merge_segments(
-    catalog: Catalog, segments: SegmentStore, names: list[str], *, drop_hidden: bool
-) -> list[str]:
-    """Make one segment of several, or of a hollow one.
-
-    drop_hidden: leave out the contents that have lost their photos; returns their hashes.
-    """
-    kept = catalog.contents_of(names, live=True)
-    dead = catalog.contents_of(names, live=False)
-    if not drop_hidden:
-        kept, dead = kept + dead, []
-    keep = np.array([content for content, _ in kept], dtype=np.int64)
-    merged = segments.merge(names, keep) if kept else None
-    with catalog.write() as writer:
-        if merged is not None:
-            writer.add_segment(merged, len(kept))
-        writer.replace_segments(names, merged, [content for content, _ in dead])
-    for name in names:
-        segments.remove(name)
-    return [hash_ for _, hash_ in dead]
-
-
-def _first_of_each_content(batch: _Items) -> dict[str, Picture]:
+def _first_of_each_content(batch: Items) -> dict[str, Picture]:
     fresh: dict[str, Picture] = {}
     for _, item in batch:
         if isinstance(item, Read) and item.picture is not None:

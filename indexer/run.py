@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.catalog import Catalog, FileStat, Skip
-from indexer.pipeline import Pace, Pipeline, merge_segments
+from indexer.pipeline import Pace, Pipeline
 from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.segments import SegmentStore, hollow
+from indexer.storing import merge_segments
 from indexer.thumbnails import ThumbnailStore
 from retrieval.errors import LibraryError
 

@@ -24,7 +24,7 @@ from retrieval.extractor import Extractor
 RUN = """
 import os, signal, sys
 from pathlib import Path
-import indexer.library, indexer.pipeline
+import indexer.library, indexer.pipeline, indexer.storing
 from indexer import open_library
 from indexer.catalog import Catalog
 from indexer.segments import SegmentStore
@@ -54,7 +54,7 @@ elif point == "commit":     # rows are committed, what comes next is not done
 elif point == "thumbnail":  # in the middle of the catalogue's transaction
     ThumbnailStore.put = dying(ThumbnailStore.put)
 elif point == "merge":      # merged in the catalogue, the old files still there
-    indexer.pipeline.merge_segments = dying(indexer.pipeline.merge_segments)
+    indexer.storing.merge_segments = dying(indexer.storing.merge_segments)
 with open_library(Path(library)) as opened:
     opened.index([Path(folder)])
 """

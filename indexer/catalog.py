@@ -276,6 +276,16 @@ class Catalog:
         )
         return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
 
+    def cameras_holding(self, part: str) -> list[str]:
+        """The cameras with this part in their names, in any case."""
+        camera = t.contents.c.camera
+        rows = self.rows(sa.select(camera).where(camera.is_not(None)).distinct())
+        return _holding(part, [row.camera for row in rows])
+
+    def labels_holding(self, part: str) -> list[str]:
+        """The labels with this part, in any case."""
+        return _holding(part, self.known_labels())
+
     def _conditions(self, filters: Filters) -> list[sa.ColumnElement[bool]]:
         """What a photo and its content, joined, must fulfil."""
         c = t.contents.c
@@ -291,10 +301,9 @@ class Catalog:
         if filters.until is not None:
             conditions.append(sa.func.substr(c.taken_at, 1, len(filters.until)) <= filters.until)
         if filters.camera is not None:
-            rows = self.rows(sa.select(c.camera).where(c.camera.is_not(None)).distinct())
-            conditions.append(c.camera.in_(_holding(filters.camera, [row.camera for row in rows])))
+            conditions.append(c.camera.in_(self.cameras_holding(filters.camera)))
         if filters.label is not None:
-            named = t.labels.c.label.in_(_holding(filters.label, self.known_labels()))
+            named = t.labels.c.label.in_(self.labels_holding(filters.label))
             conditions.append(c.id.in_(sa.select(t.labels.c.content).where(named)))
         if filters.box is not None:
             south, west, north, east = filters.box
@@ -360,9 +369,13 @@ class Writer:
 
     def add_segment(self, name: str, rows: int) -> None:
         """List a part of the vectors, with so many rows, or so many more (or less)."""
-        statement = insert(t.segments).values(name=name, rows=rows)
-        more = {"rows": t.segments.c.rows + statement.excluded.rows}
-        self._connection.execute(statement.on_conflict_do_update(["name"], set_=more))
+        known = self._connection.execute(
+            sa.update(t.segments)
+            .where(t.segments.c.name == name)
+            .values(rows=t.segments.c.rows + rows)
+        )
+        if not known.rowcount:
+            self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]

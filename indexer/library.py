@@ -25,6 +25,7 @@ from indexer.coding import CoderStore, recode, sample
 from indexer.duplicates import Duplicates
 from indexer.engines.addresses import read_addresses
 from indexer.engines.catalogs import has_catalog, open_catalog
+from indexer.engines.stores import open_store
 from indexer.facets import Facets, read_facets
 from indexer.filters import NO_FILTERS, Filters
 from indexer.finder import (
@@ -39,10 +40,8 @@ from indexer.finder import (
 )
 from indexer.map import Map
 from indexer.run import IndexReport, Run
-from indexer.segments import SegmentStore
 from indexer.status import Status, advice_for, codes_status, storage_of
 from indexer.thumbnails import ThumbnailStore
-from indexer.vectors import Vectors
 from indexer.work import Work, read_work, working
 from retrieval.codes import shipped_coder
 from retrieval.errors import CodesError, LibraryError
@@ -69,6 +68,7 @@ def open_library(
     create: bool = True,
     extractor: Extractor | None = None,
     catalog: str | None = None,
+    store: str | None = None,
 ) -> Library:
     """Open a library, or make it. Raises LibraryError if it can't be, or is newer than this fc7.
 
@@ -76,8 +76,11 @@ def open_library(
     first needed.
     catalog: the address of the PostgreSQL database that a new library keeps its catalogue in; None
     is a file in its folder. An old one remembers it, all but the password.
+    store: the address of the Milvus server that a new library keeps its vectors on (see
+    `indexer.engines.stores.open_store`); None are files in its folder. It too is remembered.
     """
-    return Library(path or default_path(), create=create, extractor=extractor, catalog=catalog)
+    where = path or default_path()
+    return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
 
 
 class Library:
@@ -94,12 +97,17 @@ class Library:
         create: bool = True,
         extractor: Extractor | None = None,
         catalog: str | None = None,
+        store: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
         if not has_catalog(self.path):
             self._prepare(create)
         self._catalog = open_catalog(self.path, catalog)
-        self._vectors: Vectors = SegmentStore(self.path / "segments")
+        try:
+            self._vectors = open_store(self.path, store)
+        except LibraryError:
+            self._catalog.close()
+            raise
         self._coders = CoderStore(self.path / "coders")
         self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
         self._finder = Finder(
@@ -126,6 +134,7 @@ class Library:
 
     def close(self) -> None:
         self._finder.close()
+        self._vectors.close()
         self._catalog.close()
 
     # --- indexing
@@ -456,6 +465,7 @@ class Library:
         return Status(
             path=self.path,
             catalog=read_addresses(self.path).catalog,
+            store=read_addresses(self.path).store,
             photos=photos,
             folders=tuple(folders),
             folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),

@@ -42,6 +42,9 @@ class SegmentStore:
         self._coder: tuple[str, Coder] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
+    def close(self) -> None:
+        """Files are held by who has opened them."""
+
     def use(self, name: str, coder: Coder) -> None:
         """From now on each file is written with the codes of its rows, by the coder so named."""
         self._coder = (name, coder)

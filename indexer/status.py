@@ -33,6 +33,7 @@ class Status:
 
     path: Path
     catalog: str | None  # the address of its catalogue; None: in the library's folder
+    store: str | None  # of its vectors; None: there too
     photos: int
     folders: tuple[Path, ...]
     folder_photos: tuple[int, ...]  # in each of the folders

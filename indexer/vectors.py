@@ -52,6 +52,9 @@ class Ranking(Protocol):
 class Vectors(Protocol):
     """Where a library's descriptors are, and the codes of each, by the coder in use."""
 
+    def close(self) -> None:
+        """Give back what it holds."""
+
     def use(self, name: str, coder: Coder) -> None:
         """From now on rows are written with their codes, by the coder so named."""
 

@@ -40,6 +40,8 @@ HOMES = {
     "imagehash": {"copies_evaluation"},
     "watchfiles": {"watching"},
     "PIL": {"images", "raw", "exif", "bench", "attacks", "copies_evaluation"},
+    "pymilvus": {"milvus"},
+    "grpc": {"milvus"},
     "streamlit": {"app", "browser", "pages", "parts"},
     "openvino": {"training"},
     "matplotlib": {"training"},

@@ -31,6 +31,13 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
                          "$PGPASSWORD or ~/.pgpass")  # fmt: skip
 
 
+def add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="ADDRESS",
+                         help="of a new library: keep its descriptors and codes on this Milvus "
+                         "server, milvus://HOST:PORT[/NAME][?replicas=2&shards=2], or in a file of "
+                         "milvus-lite, FILE.db; user:password: $FC7_MILVUS_TOKEN")  # fmt: skip
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network",
                          help="alexnet (default), vgg16, ...; weights of your own name theirs"

@@ -21,6 +21,7 @@ from ui.arguments import (
     add_library,
     add_model,
     add_new_model,
+    add_store,
     command,
     numbers,
 )
@@ -83,7 +84,7 @@ def index(options: argparse.Namespace) -> int:
     from indexer import open_library
 
     with (
-        open_library(options.library, catalog=options.catalog) as library,
+        open_library(options.library, catalog=options.catalog, store=options.store) as library,
         Progress("photos") as progress,
     ):
         report = library.index(
@@ -164,6 +165,8 @@ def status(options: argparse.Namespace) -> int:
     print(f"library    {shown(now.path)} ({now.bytes / 1e6:,.1f} MB)")
     if now.catalog is not None:
         print(f"catalog    {shown(now.catalog)}")
+    if now.store is not None:
+        print(f"vectors    {shown(now.store)}")
     print(f"photos     {now.photos:,}")
     for folder in now.folders:
         gone = "" if folder.is_dir() else "  (not there now: its photos are kept)"
@@ -319,6 +322,7 @@ def _add_library_commands(commands: Any) -> None:
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
     add_catalog(one)
+    add_store(one)
     add_new_model(one)
     one.add_argument("--prune", action="store_true",
                      help="forget the photos of folders that are missing or empty")  # fmt: skip

@@ -56,21 +56,20 @@ def run_and_reap(command: list[str]) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def main() -> int:
+def main() -> None:
     arguments = sys.argv[1:]
     if not arguments:
-        print(__doc__)
-        return 2
+        sys.exit(__doc__)
     if arguments[0] == INSIDE:
         loopback_up()
         code = run_and_reap(arguments[1:])
-        return code if code >= 0 else 128 - code
+        sys.exit(code if code >= 0 else 128 - code)
     command = unshare()
-    if command:
-        return subprocess.call([*command, sys.executable, __file__, INSIDE, *arguments])
-    print("no network namespace can be made here (unshare --net): tests that need one will skip")
-    return subprocess.call(arguments)
+    if command is None:
+        print("no network namespace can be made here (unshare --net): what needs one will skip")
+        os.execvp(arguments[0], arguments)
+    os.execv(command[0], [*command, sys.executable, __file__, INSIDE, *arguments])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -30,7 +30,8 @@ import pytest
 from namespace import loopback_only
 
 VERSION = "2.3.5"
-PATIENCE = 120.0  # seconds; 5 are usual
+PATIENCE = 120.0  # seconds to become healthy; 5 are usual
+GRACE = 10.0  # seconds
 
 
 def skip_where_milvus_cannot_run() -> None:
@@ -110,11 +111,15 @@ class MilvusServer:
             milvus.MilvusServerConfig(data_dir=str(self.folder), proxy_port=self.port).resolve()
 
     def stop(self) -> None:
-        """Ask the server to end, as an operator would, and wait for it."""
+        """Ask the server to end as an operator would: SIGTERM, then SIGKILL.
+
+        With a loaded collection 2.3.5 often does not end by itself (seen: not in 120 s).
+        """
         if self.process:
             self.process.terminate()
-            self.process.wait(PATIENCE)
-            self.process = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE)
+        self.kill()
 
     def kill(self) -> None:
         """SIGKILL: nothing is said good-bye to."""

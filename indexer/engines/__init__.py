@@ -1,0 +1,1 @@
+"""The same work on engines that span machines; none of their types leaves here."""

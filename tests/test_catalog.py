@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.catalog import Catalog, FileStat, NewContent
+from indexer.database import Database
+from indexer.facets import read_facets
+from indexer.filters import Filters
 from indexer.schema import MIGRATIONS, tables
 from retrieval.errors import LibraryError
+
+Place = Path | Database
 
 COLUMNS = {
     "format": "JPEG",
@@ -30,6 +35,27 @@ COLUMNS = {
 }
 
 
+@pytest.fixture(scope="session")
+def new_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Place]:
+    """Makes room for an empty catalogue. tests/engines says otherwise."""
+    return lambda: tmp_path_factory.mktemp("catalog") / "c.sqlite"
+
+
+@pytest.fixture(scope="session")
+def engine_of() -> Callable[[Place], sa.Engine]:
+    """SQLAlchemy's own view of a place."""
+    return lambda place: sa.create_engine(f"sqlite:///{place}")
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    return new_place()
+
+
+def add_stars(connection: sa.Connection) -> None:
+    connection.execute(sa.text("ALTER TABLE photos ADD COLUMN stars INTEGER"))
+
+
 def fill(catalog: Catalog, *paths: str) -> None:
     with catalog.write() as writer:
         writer.add_segment("s", len(paths))
@@ -41,8 +67,8 @@ def fill(catalog: Catalog, *paths: str) -> None:
             writer.put_photos([(FileStat(path, 10, 20), content)])
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "c.sqlite")
+def test_what_is_written_is_read_back(place: Place) -> None:
+    catalog = Catalog(place)
     fill(catalog, "/p/a.jpg", "/p/b.jpg")
     first, second = catalog.photos(offset=0, limit=9)
     assert (first.path, first.size, first.format) == (Path("/p/a.jpg"), 10, "JPEG")
@@ -56,8 +82,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "c.sqlite")
+def test_a_write_that_fails_changes_nothing(place: Place) -> None:
+    catalog = Catalog(place)
     fill(catalog, "/p/a.jpg")
     before = catalog.settings(), catalog.photos(offset=0, limit=9)
     with pytest.raises(ZeroDivisionError), catalog.write() as writer:
@@ -68,8 +94,8 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_ids_are_never_given_twice(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "c.sqlite")
+def test_ids_are_never_given_twice(place: Place) -> None:
+    catalog = Catalog(place)
     fill(catalog, "/p/a.jpg")
     gone = catalog.photos(offset=0, limit=1)[0].id
     with catalog.write() as writer:
@@ -84,22 +110,26 @@ def test_ids_are_never_given_twice(tmp_path: Path) -> None:
 
 @given(name=st.binary(min_size=1, max_size=40).filter(lambda raw: b"/" not in raw and 0 not in raw))
 def test_any_file_name_that_the_system_allows_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, name: bytes
+    new_place: Callable[[], Place], name: bytes
 ) -> None:
-    catalog = Catalog(tmp_path_factory.mktemp("names") / "c.sqlite")
+    catalog = Catalog(new_place())
     path = "/p/" + os.fsdecode(name)
     fill(catalog, path)
+    assert catalog.photo_at(path) is not None
     assert [str(photo.path) for photo in catalog.photos(offset=0, limit=9)] == [str(Path(path))]
     assert catalog.known_under("/p")[0] == {path: FileStat(path, 10, 20)}
     catalog.close()
 
 
-def test_migrations_make_the_declared_tables(tmp_path: Path) -> None:
-    Catalog(tmp_path / "migrated.sqlite").close()
-    declared = sa.create_engine(f"sqlite:///{tmp_path / 'declared.sqlite'}")
-    tables.create_all(declared)
+def test_migrations_make_the_declared_tables(
+    new_place: Callable[[], Place], engine_of: Callable[[Place], sa.Engine]
+) -> None:
+    migrated, declared = new_place(), new_place()
+    Catalog(migrated).close()
+    engines = engine_of(declared), engine_of(migrated)
+    tables.create_all(engines[0])
     inspected = []
-    for engine in (declared, sa.create_engine(f"sqlite:///{tmp_path / 'migrated.sqlite'}")):
+    for engine in engines:
         look = sa.inspect(engine)
         inspected.append(
             {
@@ -110,58 +140,99 @@ def test_migrations_make_the_declared_tables(tmp_path: Path) -> None:
                     sorted(f["referred_table"] for f in look.get_foreign_keys(name)),
                     [u["column_names"] for u in look.get_unique_constraints(name)],
                 )
-                for name in look.get_table_names()
+                for name in tables.tables
             }
         )
         engine.dispose()
     assert inspected[0] == inspected[1]
 
 
-def test_an_older_library_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
-    file = tmp_path / "c.sqlite"
-    old = Catalog(file)
+def test_an_older_library_is_migrated_and_keeps_its_rows(
+    place: Place, engine_of: Callable[[Place], sa.Engine]
+) -> None:
+    old = Catalog(place)
     fill(old, "/p/a.jpg")
     old.close()
-
-    def add_a_column(connection: sa.Connection) -> None:
-        connection.execute(sa.text("ALTER TABLE photos ADD COLUMN stars INTEGER"))
-
-    new = Catalog(file, (*MIGRATIONS, add_a_column))
+    new = Catalog(place, (*MIGRATIONS, add_stars))
     assert [photo.path for photo in new.photos(offset=0, limit=9)] == [Path("/p/a.jpg")]
     new.close()
-    with sqlite3.connect(file) as plain:
-        assert plain.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
-        assert plain.execute("SELECT stars FROM photos").fetchall() == [(None,)]
-    plain.close()
+    Catalog(place, (*MIGRATIONS, add_stars)).close()  # and not again
+    engine = engine_of(place)
+    with engine.connect() as plain:
+        assert plain.exec_driver_sql("SELECT stars FROM photos").all() == [(None,)]
+    engine.dispose()
 
 
-def test_a_migration_that_fails_leaves_the_library_as_it_was(tmp_path: Path) -> None:
-    file = tmp_path / "c.sqlite"
-    Catalog(file).close()
+def test_a_migration_that_fails_leaves_the_library_as_it_was(place: Place) -> None:
+    Catalog(place).close()
 
     def half(connection: sa.Connection) -> None:
-        connection.execute(sa.text("ALTER TABLE photos ADD COLUMN stars INTEGER"))
+        add_stars(connection)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Catalog(file, (*MIGRATIONS, half))
-    again = Catalog(file)
+        Catalog(place, (*MIGRATIONS, half))
+    again = Catalog(place)
     fill(again, "/p/a.jpg")
     again.close()
-    with sqlite3.connect(file) as plain:
-        columns = {row[1] for row in plain.execute("PRAGMA table_info(photos)")}
-    plain.close()
-    assert "stars" not in columns
+    Catalog(place, (*MIGRATIONS, add_stars)).close()  # there was no such column yet
 
 
-def test_a_newer_library_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
-    newer = tmp_path / "newer.sqlite"
-    with sqlite3.connect(newer) as plain:
-        plain.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    plain.close()
-    with pytest.raises(LibraryError, match="newer fc7"):
-        Catalog(newer)
+def test_a_newer_library_is_refused(place: Place) -> None:
+    Catalog(place, (*MIGRATIONS, add_stars)).close()
+    with pytest.raises(LibraryError, match=f"newer fc7 .schema {len(MIGRATIONS) + 1}"):
+        Catalog(place)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite"
     other.write_bytes(b"this is no database, but some text" * 100)
     with pytest.raises(LibraryError, match="can't be used as a library"):
         Catalog(other)
+
+
+def test_more_is_asked_about_at_once_than_a_statement_takes(place: Place) -> None:
+    catalog = Catalog(place)
+    many = 70_000  # PostgreSQL takes 65,535 values
+    with catalog.write() as writer:
+        writer.add_segment("s", many)
+        rows = [NewContent(f"hash {one}", dict(COLUMNS), (("cat", 0.5),)) for one in range(many)]
+        writer.add_contents(range(1, many + 1), "s", rows)
+        stats = [FileStat(f"/p/{one}", 10, 20) for one in range(many)]
+        writer.put_photos(list(zip(stats, range(1, many + 1), strict=True)))
+    photos = catalog.photos_of(range(1, many + 1))
+    assert {one: [str(photo.path) for photo in found] for one, found in photos.items()} == {
+        one: [f"/p/{one - 1}"] for one in range(1, many + 1)
+    }
+    ids = [photo.id for found in photos.values() for photo in found]
+    assert catalog.labels_of_photos(ids) == {one: [("cat", 0.5)] for one in ids}
+    with catalog.write() as writer:
+        writer.remove_photos(stat.path for stat in stats)
+        writer.replace_segments(["s"], None, range(1, many + 1))
+    assert catalog.count() == 0
+    assert catalog.hidden_contents() == []
+    catalog.close()
+
+
+def test_what_the_network_sees_likeliest_is_named(place: Place) -> None:
+    """Of several labels that are asked for, the one that a photo likeliest has."""
+    catalog = Catalog(place)
+    shares = {"/p/a": (0.5, 0.3, 0.1), "/p/b": (0.2, 0.7, 0.1), "/p/c": (0.1, 0.2, 0.6)}
+    with catalog.write() as writer:
+        writer.add_segment("s", len(shares))
+        for path, row in shares.items():
+            content = writer.next_content_id()
+            ranked = sorted(zip(row, ("cat", "dog", "owl"), strict=True), reverse=True)
+            labels = tuple((label, share) for share, label in ranked)
+            writer.add_contents([content], "s", [NewContent(path, dict(COLUMNS), labels)])
+            writer.put_photos([(FileStat(path, 1, 1), content)])
+    found = catalog.labelled(["cat", "dog"], 9, Filters())
+    named = [(str(photo.path), label, share) for photo, label, share in found]
+    assert named == [("/p/b", "dog", 0.7), ("/p/a", "cat", 0.5), ("/p/c", "dog", 0.2)]
+    facets = read_facets(catalog)
+    best = {
+        label: str(photo.path) for label, at in facets.best.items() if (photo := catalog.photo(at))
+    }
+    assert best == {"cat": "/p/a", "dog": "/p/b", "owl": "/p/c"}
+    assert facets.labels == {"cat": 3, "dog": 3, "owl": 3}
+    catalog.close()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 import indexer.coding
 import indexer.pipeline
 from indexer import Library
-from indexer.catalog import Catalog
+from indexer import schema as t
+from indexer.catalog import SegmentRow
 from indexer.coding import CoderStore
+from indexer.engines.catalogs import open_catalog
 from indexer.segments import SegmentStore
 from retrieval.codes import Coder, shipped_coder
 from retrieval.errors import CodesError
@@ -33,8 +36,14 @@ def drawn(draw: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def coder_of(library: Library) -> tuple[str, Coder]:
-    name = Catalog(library.path / "catalog.sqlite").settings()["coder"]
+    with closing(open_catalog(library.path)) as catalog:
+        name = catalog.settings()["coder"]
     return name, CoderStore(library.path / "coders").read(name)
+
+
+def segments_of(library: Library) -> list[SegmentRow]:
+    with closing(open_catalog(library.path)) as catalog:
+        return catalog.segments()
 
 
 def check_whole(library: Library) -> None:
@@ -42,7 +51,7 @@ def check_whole(library: Library) -> None:
     name, coder = coder_of(library)
     store = SegmentStore(library.path / "segments")
     expected = set()
-    for segment in Catalog(library.path / "catalog.sqlite").segments():
+    for segment in segments_of(library):
         codes = store.codes_path(segment.name, name)
         rows = stored_rows(store.path(segment.name))
         assert len(rows) == segment.rows
@@ -82,8 +91,8 @@ def test_codes_follow_when_photos_come_and_go(
 
 def test_a_library_made_before_there_were_codes_gets_them(library: Library, photos: Path) -> None:
     library.index([photos])
-    with sqlite3.connect(library.path / "catalog.sqlite") as catalog:
-        catalog.execute("DELETE FROM settings WHERE key LIKE 'coder%'")
+    with closing(open_catalog(library.path)) as catalog, catalog.write() as writer:
+        writer.execute(sa.delete(t.settings).where(t.settings.c.key.startswith("coder")))
     for file in (library.path / "segments").glob("*.codes"):
         file.unlink()
     library.index([photos])
@@ -119,7 +128,8 @@ def test_too_few_photos_teach_no_coder(library: Library, photos: Path) -> None:
 def test_the_shortlist_is_measured_on_the_library(library: Library, drawn: Path) -> None:
     library.index([drawn])
     library.train_codes(32)
-    settings = Catalog(library.path / "catalog.sqlite").settings()
+    with closing(open_catalog(library.path)) as catalog:
+        settings = catalog.settings()
     assert settings["shortlist"] == "400"  # all forty are in it
     assert float(settings["shortlist_recall"]) == 1
     assert settings["shortlist_rows"] == "40"
@@ -181,7 +191,7 @@ def test_a_recode_that_is_killed_leaves_the_old_codes_whole(
     name, coder = coder_of(library)
     assert name == before
     store = SegmentStore(library.path / "segments")
-    for segment in Catalog(library.path / "catalog.sqlite").segments():
+    for segment in segments_of(library):
         codes = read_codes(store.codes_path(segment.name, name))
         assert np.array_equal(codes, coder.encode(stored_rows(store.path(segment.name))))
     library.index([drawn])  # sweeps what the killed run left

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from indexer import Library, open_library
-from indexer.catalog import Catalog
+from indexer.engines.catalogs import open_catalog
 from indexer.segments import SegmentStore
 from retrieval.extractor import Extractor
 
@@ -104,9 +104,10 @@ def check_finished(
     for path, hits in found.items():
         assert [p for p, _ in hits] == [p for p, _ in unbroken[path]]
         assert [d for _, d in hits] == pytest.approx([d for _, d in unbroken[path]], abs=2e-3)
-    catalog = Catalog(library.path / "catalog.sqlite")
-    store, coder = SegmentStore(library.path / "segments"), catalog.settings()["coder"]
-    named = {segment.name for segment in catalog.segments()}
+    store = SegmentStore(library.path / "segments")
+    with closing(open_catalog(library.path)) as catalog:
+        coder = catalog.settings()["coder"]
+        named = {segment.name for segment in catalog.segments()}
     named |= {store.codes_path(name, coder).name for name in named}
     assert {file.name for file in (library.path / "segments").iterdir()} == named
     assert stored_thumbnails(library) == {photo.content_hash for photo in library.photos()}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from PIL import Image
 
 import indexer.finder
 from indexer import Filters, Library, Photo, open_library
-from indexer.catalog import Catalog
+from indexer import schema as t
 from indexer.coding import CoderStore
+from indexer.engines.catalogs import open_catalog
 from indexer.segments import SegmentStore
 from retrieval.codes import SHORTLIST, read_coder, write_coder
 from retrieval.errors import Fc7Error, ImageError, LibraryError
@@ -43,38 +45,32 @@ def made(
         shutil.copy(gallery / name, home / "photos" / "sun")
     with open_library(home / "library", extractor=extractor) as library:
         library.index([home / "photos"])
-        _draw_metadata(home / "library" / "catalog.sqlite")
+        _draw_metadata(home / "library")
         _take_codes_away(home / "library")
         yield library
 
 
-def _draw_metadata(catalog: Path) -> None:
+def _draw_metadata(library: Path) -> None:
     """Dates of four years, some with an offset, cameras and places; some photos have none."""
     rng = np.random.default_rng(0)
-    with sqlite3.connect(catalog) as database:
-        ids = [row[0] for row in database.execute("SELECT id FROM contents ORDER BY hash")]
-        for id_ in ids:
+    c = t.contents.c
+    with closing(open_catalog(library)) as catalog, catalog.write() as writer:
+        for row in catalog.rows(sa.select(c.id).order_by(c.hash)):
             day = f"{rng.integers(2020, 2024)}-{rng.integers(1, 13):02}-{rng.integers(1, 29):02}"
             time = f"{day}T{rng.integers(24):02}:10:00" + ("+02:00" if rng.random() < 0.5 else "")
-            database.execute(
-                "UPDATE contents SET taken_at = ?, camera = ?, latitude = ?, longitude = ? "
-                "WHERE id = ?",
-                (
-                    time if rng.random() < 0.8 else None,
-                    CAMERAS[rng.integers(len(CAMERAS))],
-                    rng.uniform(-60, 60) if (placed := rng.random() < 0.8) else None,
-                    rng.uniform(-180, 180) if placed else None,
-                    id_,
-                ),
-            )
-    database.close()
+            drawn = {
+                "taken_at": time if rng.random() < 0.8 else None,
+                "camera": CAMERAS[rng.integers(len(CAMERAS))],
+                "latitude": rng.uniform(-60, 60) if (placed := rng.random() < 0.8) else None,
+                "longitude": rng.uniform(-180, 180) if placed else None,
+            }
+            writer.execute(sa.update(t.contents).where(c.id == row.id).values(drawn))
 
 
 def _take_codes_away(library: Path) -> None:
     """As if it were made before there were codes."""
-    with sqlite3.connect(library / "catalog.sqlite") as database:
-        database.execute("DELETE FROM settings WHERE key LIKE 'coder%'")
-    database.close()
+    with closing(open_catalog(library)) as catalog, catalog.write() as writer:
+        writer.execute(sa.delete(t.settings).where(t.settings.c.key.startswith("coder")))
     for codes in library.rglob("*.codes"):
         codes.unlink()
 
@@ -92,7 +88,7 @@ def coded(made: Library, tmp_path: Path, extractor: Extractor) -> Iterator[Libra
 
 def give_codes(library: Path, shortlist: int | None) -> None:
     """Put a coder and codes where a library has them."""
-    catalog, store = Catalog(library / "catalog.sqlite"), SegmentStore(library / "segments")
+    catalog, store = open_catalog(library), SegmentStore(library / "segments")
     names = [one.name for one in catalog.segments()]
     rows = np.concatenate([stored_rows(store.path(name)) for name in names])
     path = CoderStore(library / "coders").path("planes")
@@ -166,10 +162,8 @@ def test_the_measured_shortlist_is_used_and_never_less_than_k(coded: Library) ->
 
 def test_a_removed_photo_is_no_answer_by_codes(coded: Library) -> None:
     gone = id_of(coded, "cat-02.jpg")
-    with sqlite3.connect(coded.path / "catalog.sqlite") as database:
-        database.execute("DELETE FROM photos WHERE id = ?", (gone,))
-        database.execute("UPDATE settings SET value = 'next' WHERE key = 'generation'")
-    database.close()
+    with closing(open_catalog(coded.path)) as catalog, catalog.write() as writer:
+        writer.execute(sa.delete(t.photos).where(t.photos.c.id == gone))
     answer = coded.answer(id_of(coded, "cat-01.png"), 50, mode="codes")
     assert answer.effort.total == 14
     assert gone not in {hit.photo.id for hit in answer.hits}

@@ -247,8 +247,8 @@ def test_another_model_is_refused(library: Library, photos: Path) -> None:
     library.index([photos])
     with pytest.raises(LibraryError, match="--library"):
         library.index([photos], network="vgg16")
-    with pytest.raises(WeightsError):
-        open_library(library.path.parent / "other").index([photos], network="nonsense")
+    with open_library(library.path.parent / "other") as other, pytest.raises(WeightsError):
+        other.index([photos], network="nonsense")
 
 
 def test_a_library_inside_its_folder_does_not_index_itself(

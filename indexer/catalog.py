@@ -153,6 +153,11 @@ class Catalog:
         query = sa.select(t.contents.c.id).where(_has_photo()).order_by(t.contents.c.id)
         return [row.id for row in self.rows(query)]
 
+    def content_ids(self, after: int, most: int) -> list[int]:
+        """The first `most` contents with an id above `after`, in order."""
+        c = t.contents.c.id
+        return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
+
     def last_content(self) -> int:
         """The greatest id of a content; 0 if there is none."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
@@ -241,6 +246,12 @@ class Catalog:
         """The contents of the photos that pass; one may come several times."""
         query = sa.select(t.photos.c.content).join(t.contents).where(*self._conditions(filters))
         return [row.content for row in self.rows(query)]
+
+    def count_passing(self, filters: Filters) -> int:
+        """How many contents that is."""
+        count = sa.func.count(sa.distinct(t.photos.c.content)).label("n")
+        query = sa.select(count).join(t.contents).where(*self._conditions(filters))
+        return int(self.rows(query)[0].n)
 
     def known_labels(self) -> list[str]:
         """Every label that a content has, from A to Z."""

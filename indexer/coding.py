@@ -79,6 +79,7 @@ def recode(
             progress(done, sum(one.rows for one in known))
     with catalog.write() as writer:
         writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
+        writer.set(**vectors.marks())
     vectors.sweep(catalog)
     coders.sweep(name)
     return name

@@ -104,7 +104,7 @@ class Library:
             self._prepare(create)
         self._catalog = open_catalog(self.path, catalog)
         try:
-            self._vectors = open_store(self.path, store)
+            self._vectors = open_store(self.path, self._catalog, store)
         except LibraryError:
             self._catalog.close()
             raise

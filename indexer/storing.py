@@ -91,6 +91,7 @@ class Store:
         jpegs = [described.thumbnails[i] for i in at]
         self._thumbnails.put(dict(zip((row.hash for row in rows), jpegs, strict=True)))
         writer.add_segment(name, len(at))
+        writer.set(**self._vectors.marks())
         writer.add_contents(ids.tolist(), name, rows)
         return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
 

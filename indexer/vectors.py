@@ -70,6 +70,9 @@ class Vectors(Protocol):
         then the same ids may be written again.
         """
 
+    def marks(self) -> dict[str, str]:
+        """Settings that the catalogue must take up together with what was written last."""
+
     def encode(self, name: str) -> None:
         """Make the codes of a part's rows by the coder in use, unless they are there."""
 

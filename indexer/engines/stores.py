@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from indexer.catalog import Catalog
 from indexer.engines.addresses import FILE, read_addresses, write_addresses
 from indexer.segments import SegmentStore
 from indexer.vectors import Vectors
@@ -37,7 +38,7 @@ class MilvusAddress:
         return f"Milvus at {self.uri.removeprefix('http://')}"
 
 
-def open_store(library: Path, address: str | None = None) -> Vectors:
+def open_store(library: Path, catalog: Catalog, address: str | None = None) -> Vectors:
     """Open the store of a library's folder, or make it.
 
     address: of a Milvus server, milvus://HOST:PORT[/NAME][?replicas=2&shards=2], or a file for
@@ -59,14 +60,14 @@ def open_store(library: Path, address: str | None = None) -> Vectors:
                 f"{library} has its vectors in {own.shown}: name another library with --library, "
                 f"or write the new address into {FILE} there if the server has moved"
             )
-        return MilvusStore(replace(own, token=asked.token))
+        return MilvusStore(replace(own, token=asked.token), catalog)
     segments = library / "segments"
     if segments.is_dir() and any(segments.iterdir()):
         raise LibraryError(
             f"{library} has its vectors in its folder: name another library with --library"
         )
     asked = parse_address(address or "", f"fc7_{uuid.uuid4().hex}")
-    store = MilvusStore(asked)
+    store = MilvusStore(asked, catalog)
     try:
         if store.collections():
             raise LibraryError(

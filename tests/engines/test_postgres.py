@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -20,7 +19,6 @@ from serving import serving
 from indexer import Library, open_library
 from indexer.catalog import Catalog, FileStat, NewContent
 from indexer.engines.addresses import read_addresses
-from indexer.engines.catalogs import open_catalog
 from indexer.engines.postgres import PostgresServer
 from retrieval.errors import LibraryError
 from retrieval.extractor import Extractor
@@ -207,7 +205,10 @@ def test_an_old_library_stays_where_it_was_made(
     other = postgres.new_database()
     with pytest.raises(LibraryError, match=r"has its catalogue in postgresql.*engines\.json"):
         open_library(library.path, catalog=other)
-    assert postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname='public'", name_of(other)) == "0"
+    assert (
+        postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname='public'", name_of(other))
+        == "0"
+    )
     with open_library(tmp_path / "local") as local:
         assert (local.path / "catalog.sqlite").is_file()
     with pytest.raises(LibraryError, match=r"has its catalogue in catalog\.sqlite"):
@@ -358,9 +359,7 @@ def test_a_writer_that_died_keeps_nobody_out_and_leaves_nothing(
     assert catalog.folders() == [Path("/whole")]
 
 
-def test_text_is_ordered_and_compared_as_sqlite_does_it(
-    catalog: Catalog, tmp_path: Path
-) -> None:
+def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_path: Path) -> None:
     names = ["b", "B", "a", "ä", "Z", "_", "ä", "é", "🙂", "z z", "z", "zz", "10", "9", "ｚ"]
     local = Catalog(tmp_path / "c.sqlite")
     for one in (catalog, local):

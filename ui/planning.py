@@ -110,7 +110,8 @@ def _print_plan(made: Plan) -> None:
 
     _print_lines("loading", made.loading)
 
-    print("\nwhat costs most, first year, in hours of a core; prices assumed, to rank by")
+    print("\nwhat costs most, first year, in hours of a core, at assumed prices; of FC7 in Milvus "
+          "choose one")  # fmt: skip
     for rank, driver in enumerate(made.drivers, start=1):
         print(f"  {driver.basis:8}  {rank}. {driver.what:28} {driver.core_hours:14,.0f}  "
               f"{driver.how}")  # fmt: skip
@@ -130,6 +131,8 @@ def _value(line: Line) -> str:
     if line.unit == "core-s":
         size, name = next((one for one in _SMALL if line.value >= one[0]), _SMALL[-1])
         return f"{line.value / size:,.1f} core-{name}"
+    if line.unit == "h" and line.value < 1:
+        return f"{60 * line.value:,.1f} min"
     if line.unit in ("h", "core-h", "GPU-h") and line.value < 100:
         return f"{line.value:,.1f} {line.unit}"
     return f"{line.value:,.0f} {line.unit}"

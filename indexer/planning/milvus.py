@@ -109,12 +109,12 @@ def loading_lines(setup: Setup, rates: Rates) -> tuple[Line, ...]:
     n, fc7 = setup.photos, rates.storing.fc7_rows * FC7_NUMBERS / NETWORKS[setup.network][1]
     codes = n / rates.storing.code_rows / 3600
     rows = n / fc7 / 3600
-    many = f"by {SHARDS}, one a shard, if they add up (assumed)"
+    many = f"by one loader; by {SHARDS}, one a shard, a {SHARDS}th if they add up (assumed)"
     return (
         Line("load_codes_hours", "codes into Milvus", codes, "h", "computed",
-             f"by one loader; {codes / SHARDS:,.1f} h {many}"),
+             many),
         Line("load_fc7_hours", "FC7 into Milvus", rows, "h", "computed",
-             f"by one loader; {rows / SHARDS:,.1f} h {many}"),
+             many),
         Line("segments", "segments of FC7 then", math.ceil(n / rows_a_segment(
              FLOAT * NETWORKS[setup.network][1])), "segments", "computed",
              "512 MB each, milvus.yaml; every query asks all of them"),

@@ -102,7 +102,7 @@ def rate_lines(setup: Setup, rates: Rates, pace: Pace) -> tuple[Line, ...]:
         Line("metadata", "metadata of a photo", s.metadata, "bytes", "measured",
              "PostgreSQL's tables and indexes, drawn rows"),
         Line("thumbnail", "thumbnail of a photo", s.thumbnail, "bytes", "measured",
-             "mean JPEG of those photos"),
+             f"mean JPEG; {s.source}"),
     ]  # fmt: skip
     return tuple(lines)
 

@@ -8,6 +8,7 @@ Fc7Error
 ├── CodesError        a coder that is missing or damaged, or too few photos to learn one from
 ├── EvaluationError   ground truth that can't be read or has nothing to measure
 ├── BenchError        a bench that can't be run here
+├── PlanError         a plan that can't be made, or rates that can't be read
 ├── DistillError      distillation that can't start or go on
 ├── TrainingError     a training run, or its list of photos, that can't start or go on
 └── LibraryError      a library that is missing, newer, or of another model
@@ -56,6 +57,10 @@ class EvaluationError(Fc7Error):
 
 class BenchError(Fc7Error):
     """A bench can't be run here: too little room, or nothing to run it on."""
+
+
+class PlanError(Fc7Error):
+    """What is to be planned can't be, or the rates it shall stand on can't be read."""
 
 
 class DistillError(Fc7Error):

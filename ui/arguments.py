@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def command(
@@ -71,6 +76,20 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
     return int(text)
+
+
+def large_count(text: str) -> int:
+    """A whole number from 1 to 1e15, as people write large ones: 1e9, 100M, 1_000_000."""
+    found = re.fullmatch(
+        r"([\d_]+(?:\.\d+)?(?:e\d{1,2})?)([kMGB]?)", text, re.ASCII | re.IGNORECASE
+    )
+    value = Decimal(0)
+    if found:
+        with suppress(InvalidOperation):
+            value = Decimal(found[1].replace("_", "")) * _SUFFIXES[found[2].upper()]
+    if not 1 <= value <= 10**15 or value % 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number like 1e9, 100M, 1_000_000")
+    return int(value)
 
 
 def seconds(text: str) -> float:

@@ -29,6 +29,7 @@ from ui.drawing import add_figure_commands
 from ui.duplicates import add_duplicate_commands
 from ui.mapping import add_map_command
 from ui.measuring import add_measuring_commands
+from ui.planning import add_plan_command
 from ui.terminal import (
     Progress,
     Stages,
@@ -312,6 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     add_duplicate_commands(commands)
     add_training_commands(commands)
     add_measuring_commands(commands)
+    add_plan_command(commands)
     add_figure_commands(commands)
     return parser
 

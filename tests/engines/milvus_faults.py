@@ -41,6 +41,8 @@ from indexer.engines.witnesses import (  # noqa: E402
 K, SHARDS, PARTS = 10, 2, 5
 PATIENCE = 60.0  # seconds a guarded client asks
 CALL = 10.0  # seconds a single call may take
+QUIET = 5.0  # seconds between a whole cluster and the next kill, twice as much at most
+LONGEST = 180.0  # seconds that a cluster gets to be well again before the next kill
 
 
 @dataclass
@@ -241,20 +243,54 @@ def reason(error: Exception) -> str:
 
 
 def torment(
-    cluster: MilvusCluster, kills: int, rng: np.random.Generator, tally: Tally, quiet: float
+    cluster: MilvusCluster,
+    client: Any,
+    names: list[str],
+    kills: int,
+    rng: np.random.Generator,
+    tally: Tally,
 ) -> None:
-    """Kill one query node after the other, each back before the next."""
-    for number in range(kills):
-        name = QUERY_NODES[number % 2]
-        time.sleep(quiet + rng.uniform(0, quiet))
-        cluster.kill(name)
-        before = dict(tally.counts)
-        time.sleep(rng.uniform(2, 20))
-        cluster.start(name)
-        now = {k: v - before.get(k, 0) for k, v in tally.counts.items() if v != before.get(k, 0)}
-        shown = {k: v for k, v in sorted(now.items()) if not k.startswith("error:")}
-        print(f"kill {number + 1} of {kills}: {shown}", flush=True)
-    time.sleep(3 * quiet)
+    """Kill one query node after the other, each when Milvus holds all replicas again."""
+    newest = 0
+    for number in range(kills + 1):
+        began = time.monotonic()
+        while (nodes := complete_nodes(client, names)) is None or max(nodes) <= newest:
+            if time.monotonic() - began > LONGEST:
+                break
+            time.sleep(0.5)
+        newest = max(nodes or [newest])
+        healed = time.monotonic() - began
+        time.sleep(rng.uniform(QUIET, 2 * QUIET))
+        print(f"{number} kills, replicas whole after {healed:.0f} s: {shown(tally)}", flush=True)
+        if number < kills:
+            cluster.kill(QUERY_NODES[number % 2])
+            time.sleep(rng.uniform(1, 20))
+            cluster.start(QUERY_NODES[number % 2])
+
+
+def complete_nodes(client: Any, names: list[str]) -> set[int] | None:
+    """The ids of all query nodes in use, None while some replica or segment is in want of one."""
+    nodes: set[int] = set()
+    try:
+        for name in names:
+            replicas = client.describe_replica(name)
+            parts = client.list_loaded_segments(name)
+            nodes |= {node for replica in replicas for node in replica.group_nodes}
+            led = all(
+                len(replica.shards) == SHARDS
+                and all(shard.shard_leader in replica.group_nodes for shard in replica.shards)
+                for replica in replicas
+            )
+            if not led or any(len(set(part.node_ids)) < len(replicas) for part in parts):
+                return None
+    except errors():
+        return None
+    return nodes
+
+
+def shown(tally: Tally) -> str:
+    with tally.lock:
+        return str({k: v for k, v in sorted(tally.counts.items()) if ":" not in k})
 
 
 def made(rng: np.random.Generator, count: int) -> list[Collection]:
@@ -287,7 +323,6 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--rows", type=int, default=3000, help="of FC7; five times as many codes")
-    parser.add_argument("--quiet", type=float, default=12.0, help="seconds at least between kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="append the report to this file")
     arguments = parser.parse_args()
@@ -309,7 +344,8 @@ def main() -> None:
         began = time.monotonic()
         for thread in threads:
             thread.start()
-        torment(cluster, arguments.kills, rng, plain, arguments.quiet)
+        names = [collection.name for collection in collections]
+        torment(cluster, client, names, arguments.kills, rng, plain)
         stop.set()
         for thread in threads:
             thread.join(2 * PATIENCE)

@@ -1,7 +1,7 @@
 """Kill query nodes of a Milvus cluster while clients search: how many answers are wrong?
 
     python tests/engines/milvus_cluster.py --fetch      # once, with a network
-    python tests/engines/namespace.py python tests/engines/milvus_faults.py --kills 20 --replicas 2
+    python tests/engines/namespace.py python tests/engines/milvus_faults.py --faults 20 --replicas 2
 
 Two collections, FC7-like rows (4,096-d, Euclidean) and codes (256 bits, Hamming), of two shards,
 with flushed, growing, deleted and replaced rows. Watchers search without pause, filtered and not,
@@ -246,26 +246,35 @@ def torment(
     cluster: MilvusCluster,
     client: Any,
     names: list[str],
-    kills: int,
+    faults: int,
+    pause: bool,
     rng: np.random.Generator,
     tally: Tally,
 ) -> None:
-    """Kill one query node after the other, each when Milvus holds all replicas again."""
+    """Kill one query node after the other, each when Milvus says it holds all replicas again, and
+    there was a whole answer.
+
+    pause: stop it for up to 20 seconds instead.
+    """
     newest = 0
-    for number in range(kills + 1):
+    for number in range(faults + 1):
         began = time.monotonic()
-        while (nodes := complete_nodes(client, names)) is None or max(nodes) <= newest:
-            if time.monotonic() - began > LONGEST:
-                break
+        while (
+            (nodes := complete_nodes(client, names)) is None
+            or max(nodes) <= newest
+            or tally.last_good < began + QUIET
+        ) and time.monotonic() - began < LONGEST:
             time.sleep(0.5)
-        newest = max(nodes or [newest])
+        newest = 0 if pause else max(nodes or [newest])
         healed = time.monotonic() - began
         time.sleep(rng.uniform(QUIET, 2 * QUIET))
-        print(f"{number} kills, replicas whole after {healed:.0f} s: {shown(tally)}", flush=True)
-        if number < kills:
-            cluster.kill(QUERY_NODES[number % 2])
-            time.sleep(rng.uniform(1, 20))
-            cluster.start(QUERY_NODES[number % 2])
+        print(f"{number} faults, replicas whole after {healed:.0f} s: {shown(tally)}", flush=True)
+        if number == faults:
+            return
+        victim = QUERY_NODES[number % 2]
+        cluster.pause(victim) if pause else cluster.kill(victim)
+        time.sleep(rng.uniform(1, 20))
+        cluster.resume(victim) if pause else cluster.start(victim)
 
 
 def complete_nodes(client: Any, names: list[str]) -> set[int] | None:
@@ -303,10 +312,8 @@ def made(rng: np.random.Generator, count: int) -> list[Collection]:
     ]
 
 
-def report(
-    collections: list[Collection], tallies: dict[str, Tally], kills: int, replicas: int, took: float
-) -> str:
-    lines = [f"## {kills} kills, replica_number={replicas}, {took / 60:.0f} minutes"]
+def report(title: str, collections: list[Collection], tallies: dict[str, Tally]) -> str:
+    lines = [f"## {title}"]
     for name, tally in tallies.items():
         lines += ["", f"{name}: longest time without a whole, right answer {tally.outage:.1f} s"]
         lines += [f"  {count:8,}  {kind}" for kind, count in sorted(tally.counts.items())]
@@ -320,7 +327,10 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument(
+        "--pause", action="store_true", help="stop nodes for a while, not kill them"
+    )
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--rows", type=int, default=3000, help="of FC7; five times as many codes")
     parser.add_argument("--seed", type=int, default=0)
@@ -345,13 +355,17 @@ def main() -> None:
         for thread in threads:
             thread.start()
         names = [collection.name for collection in collections]
-        torment(cluster, client, names, arguments.kills, rng, plain)
+        torment(cluster, client, names, arguments.faults, arguments.pause, rng, plain)
         stop.set()
         for thread in threads:
             thread.join(2 * PATIENCE)
         took = time.monotonic() - began
     tallies = {"plain clients": plain, "guarded clients": guarded}
-    text = report(collections, tallies, arguments.kills, arguments.replicas, took)
+    fault = "nodes paused" if arguments.pause else "nodes killed"
+    title = (
+        f"{arguments.faults} {fault}, replica_number={arguments.replicas}, {took / 60:.0f} minutes"
+    )
+    text = report(title, collections, tallies)
     print(text)
     if arguments.log:
         with arguments.log.open("a") as log:

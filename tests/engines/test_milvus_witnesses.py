@@ -14,7 +14,8 @@ from milvus_server import MilvusServer, skip_where_milvus_cannot_run
 from indexer.engines.witnesses import Witnesses, far_vector, shards_of
 
 WIDTH, SHARDS = 1024, 2
-SMALL = {"dataCoord.segment.maxSize": "8"}  # MB: 2,000 rows, so that writes are cut
+ROOM = 256  # rows in a segment of 1 MB
+SMALL = {"dataCoord.segment.maxSize": "1", "dataCoord.enableCompaction": "false"}
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +71,16 @@ def test_every_segment_holds_a_witness_also_where_a_write_was_cut(
 ) -> None:
     collection = made(client, "rows")
     rng = np.random.default_rng(0)
-    start = 1
-    for number, count in enumerate(rng.integers(1, 700, 40).tolist()):
+    start, flushes = 1, 0
+    for number, count in enumerate(rng.integers(1, 2 * ROOM, 60).tolist()):
         first, last = Witnesses(number, SHARDS).of_write(number)
         upsert(client, "rows", [*first, *range(start, start + count), *last])
         start += count
-        if rng.random() < 0.3:
+        if number % 6 == 5:
             client.flush("rows")
-    client.flush("rows")
+            flushes += 1
     least = segments(client, server, "rows", collection)
-    assert len(least) > 10
+    assert len(least) > 2 * SHARDS * flushes, "no write was cut"
     assert all(id_ < 0 for id_ in least.values())
 
 
@@ -97,7 +98,7 @@ def test_ids_of_one_shard_make_one_segment_in_milvus(
     server: MilvusServer, client: Any, shard: int
 ) -> None:
     collection = made(client, f"shard{shard}")
-    ids = np.arange(-500, 500)
+    ids = np.arange(-ROOM // 2, ROOM // 2)
     upsert(client, f"shard{shard}", ids[shards_of(ids, SHARDS) == shard].tolist())
     client.flush(f"shard{shard}")
     assert len(segments(client, server, f"shard{shard}", collection)) == 1

@@ -28,7 +28,7 @@ from milvus_cluster import QUERY_NODES, MilvusCluster
 from numpy.typing import NDArray
 
 HOUSE = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(HOUSE))
+sys.path.append(str(HOUSE))
 
 from indexer.engines.witnesses import (  # noqa: E402
     EXPRESSION,

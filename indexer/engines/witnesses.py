@@ -118,7 +118,7 @@ def until_whole(
 ) -> T | None:
     """Ask until the answer is whole; None if after `patience` seconds none was.
 
-    passing: errors that mean "not now"; the last one is raised if no answer came at all.
+    passing: errors that mean "not now"; one that ends the last try is raised.
     """
     end = time.monotonic() + patience
     while True:

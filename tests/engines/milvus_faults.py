@@ -1,7 +1,7 @@
 """Kill query nodes of a Milvus cluster while clients search: how many answers are wrong?
 
     python tests/engines/milvus_cluster.py --fetch      # once, with a network
-    python tests/engines/namespace.py python tests/engines/milvus_faults.py --kills 20 --replicas 2
+    python tests/engines/namespace.py python tests/engines/milvus_faults.py --faults 20 --replicas 2
 
 Two collections, FC7-like rows (4,096-d, Euclidean) and codes (256 bits, Hamming), of two shards,
 with flushed, growing, deleted and replaced rows. Watchers search without pause, filtered and not,
@@ -28,7 +28,7 @@ from milvus_cluster import QUERY_NODES, MilvusCluster
 from numpy.typing import NDArray
 
 HOUSE = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(HOUSE))
+sys.path.append(str(HOUSE))
 
 from indexer.engines.witnesses import (  # noqa: E402
     EXPRESSION,
@@ -41,6 +41,8 @@ from indexer.engines.witnesses import (  # noqa: E402
 K, SHARDS, PARTS = 10, 2, 5
 PATIENCE = 60.0  # seconds a guarded client asks
 CALL = 10.0  # seconds a single call may take
+QUIET = 5.0  # seconds between a whole cluster and the next kill, twice as much at most
+LONGEST = 180.0  # seconds that a cluster gets to be well again before the next kill
 
 
 @dataclass
@@ -241,20 +243,63 @@ def reason(error: Exception) -> str:
 
 
 def torment(
-    cluster: MilvusCluster, kills: int, rng: np.random.Generator, tally: Tally, quiet: float
+    cluster: MilvusCluster,
+    client: Any,
+    names: list[str],
+    faults: int,
+    pause: bool,
+    rng: np.random.Generator,
+    tally: Tally,
 ) -> None:
-    """Kill one query node after the other, each back before the next."""
-    for number in range(kills):
-        name = QUERY_NODES[number % 2]
-        time.sleep(quiet + rng.uniform(0, quiet))
-        cluster.kill(name)
-        before = dict(tally.counts)
-        time.sleep(rng.uniform(2, 20))
-        cluster.start(name)
-        now = {k: v - before.get(k, 0) for k, v in tally.counts.items() if v != before.get(k, 0)}
-        shown = {k: v for k, v in sorted(now.items()) if not k.startswith("error:")}
-        print(f"kill {number + 1} of {kills}: {shown}", flush=True)
-    time.sleep(3 * quiet)
+    """Kill one query node after the other, each when Milvus says it holds all replicas again, and
+    there was a whole answer.
+
+    pause: stop it for up to 20 seconds instead.
+    """
+    newest = 0
+    for number in range(faults + 1):
+        began = time.monotonic()
+        while (
+            (nodes := complete_nodes(client, names)) is None
+            or max(nodes) <= newest
+            or tally.last_good < began + QUIET
+        ) and time.monotonic() - began < LONGEST:
+            time.sleep(0.5)
+        newest = 0 if pause else max(nodes or [newest])
+        healed = time.monotonic() - began
+        time.sleep(rng.uniform(QUIET, 2 * QUIET))
+        print(f"{number} faults, replicas whole after {healed:.0f} s: {shown(tally)}", flush=True)
+        if number == faults:
+            return
+        victim = QUERY_NODES[number % 2]
+        cluster.pause(victim) if pause else cluster.kill(victim)
+        time.sleep(rng.uniform(1, 20))
+        cluster.resume(victim) if pause else cluster.start(victim)
+
+
+def complete_nodes(client: Any, names: list[str]) -> set[int] | None:
+    """The ids of all query nodes in use, None while some replica or segment is in want of one."""
+    nodes: set[int] = set()
+    try:
+        for name in names:
+            replicas = client.describe_replica(name)
+            parts = client.list_loaded_segments(name)
+            nodes |= {node for replica in replicas for node in replica.group_nodes}
+            led = all(
+                len(replica.shards) == SHARDS
+                and all(shard.shard_leader in replica.group_nodes for shard in replica.shards)
+                for replica in replicas
+            )
+            if not led or any(len(set(part.node_ids)) < len(replicas) for part in parts):
+                return None
+    except errors():
+        return None
+    return nodes
+
+
+def shown(tally: Tally) -> str:
+    with tally.lock:
+        return str({k: v for k, v in sorted(tally.counts.items()) if ":" not in k})
 
 
 def made(rng: np.random.Generator, count: int) -> list[Collection]:
@@ -267,10 +312,8 @@ def made(rng: np.random.Generator, count: int) -> list[Collection]:
     ]
 
 
-def report(
-    collections: list[Collection], tallies: dict[str, Tally], kills: int, replicas: int, took: float
-) -> str:
-    lines = [f"## {kills} kills, replica_number={replicas}, {took / 60:.0f} minutes"]
+def report(title: str, collections: list[Collection], tallies: dict[str, Tally]) -> str:
+    lines = [f"## {title}"]
     for name, tally in tallies.items():
         lines += ["", f"{name}: longest time without a whole, right answer {tally.outage:.1f} s"]
         lines += [f"  {count:8,}  {kind}" for kind, count in sorted(tally.counts.items())]
@@ -284,10 +327,12 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument(
+        "--pause", action="store_true", help="stop nodes for a while, not kill them"
+    )
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--rows", type=int, default=3000, help="of FC7; five times as many codes")
-    parser.add_argument("--quiet", type=float, default=12.0, help="seconds at least between kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="append the report to this file")
     arguments = parser.parse_args()
@@ -309,13 +354,18 @@ def main() -> None:
         began = time.monotonic()
         for thread in threads:
             thread.start()
-        torment(cluster, arguments.kills, rng, plain, arguments.quiet)
+        names = [collection.name for collection in collections]
+        torment(cluster, client, names, arguments.faults, arguments.pause, rng, plain)
         stop.set()
         for thread in threads:
             thread.join(2 * PATIENCE)
         took = time.monotonic() - began
     tallies = {"plain clients": plain, "guarded clients": guarded}
-    text = report(collections, tallies, arguments.kills, arguments.replicas, took)
+    fault = "nodes paused" if arguments.pause else "nodes killed"
+    title = (
+        f"{arguments.faults} {fault}, replica_number={arguments.replicas}, {took / 60:.0f} minutes"
+    )
+    text = report(title, collections, tallies)
     print(text)
     if arguments.log:
         with arguments.log.open("a") as log:

@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ from namespace import loopback_only
 VERSION = "2.3.5"
 PATIENCE = 120.0  # seconds to become healthy; 5 are usual
 GRACE = 10.0  # seconds
+SETTINGS = {"common.session.ttl": "10"}  # s, not 30: so long a restarted server refuses searches
 
 
 def skip_where_milvus_cannot_run() -> None:
@@ -65,8 +67,10 @@ def free_port() -> int:
 class MilvusServer:
     """One server on one data folder. A context manager: started on entry, ended on exit."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] = SETTINGS) -> None:
+        """settings: what differs from the package's, as in {"common.session.ttl": "10"}."""
         self.folder = folder
+        self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.health = free_port()
@@ -108,7 +112,9 @@ class MilvusServer:
         import milvus
 
         if not (self.folder / "configs" / "milvus.yaml").exists():
-            milvus.MilvusServerConfig(data_dir=str(self.folder), proxy_port=self.port).resolve()
+            config = milvus.MilvusServerConfig(data_dir=str(self.folder), proxy_port=self.port)
+            config.extra_configs.update(self.settings)
+            config.resolve()
 
     def stop(self) -> None:
         """Ask the server to end as an operator would: SIGTERM, then SIGKILL.

@@ -45,15 +45,16 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
 
-def run_and_reap(command: list[str]) -> int:
-    """Run command as process 1's child: orphans of killed servers come here, and are buried."""
+def run(command: list[str]) -> int:
+    """Run a command to its end; SIGTERM ends it and all it started. Process 1 buries orphans."""
     child = subprocess.Popen(command)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the command as well
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    signal.signal(signal.SIGTERM, lambda *_: child.kill())
     while True:
         pid, status = os.wait()
         if pid == child.pid:
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
 
 
 def main() -> None:
@@ -62,13 +63,12 @@ def main() -> None:
         sys.exit(__doc__)
     if arguments[0] == INSIDE:
         loopback_up()
-        code = run_and_reap(arguments[1:])
-        sys.exit(code if code >= 0 else 128 - code)
+        sys.exit(run(arguments[1:]))
     command = unshare()
-    if command is None:
-        print("no network namespace can be made here (unshare --net): what needs one will skip")
-        os.execvp(arguments[0], arguments)
-    os.execv(command[0], [*command, sys.executable, __file__, INSIDE, *arguments])
+    if command:
+        sys.exit(run([*command, sys.executable, __file__, INSIDE, *arguments]))
+    print("no network namespace can be made here (unshare --net): what needs one will skip")
+    os.execvp(arguments[0], arguments)
 
 
 if __name__ == "__main__":

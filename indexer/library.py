@@ -24,7 +24,7 @@ from indexer.catalog import Photo
 from indexer.coding import CoderStore, recode, sample
 from indexer.duplicates import Duplicates
 from indexer.engines.addresses import read_addresses
-from indexer.engines.catalogs import open_catalog
+from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.facets import Facets, read_facets
 from indexer.filters import NO_FILTERS, Filters
 from indexer.finder import (
@@ -95,7 +95,9 @@ class Library:
         catalog: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
-        self._catalog = open_catalog(self.path, catalog, create=create)
+        if not has_catalog(self.path):
+            self._prepare(create)
+        self._catalog = open_catalog(self.path, catalog)
         self._segments = SegmentStore(self.path / "segments")
         self._coders = CoderStore(self.path / "coders")
         self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
@@ -471,3 +473,17 @@ class Library:
             last_run=settings.get("last_run"),
             skipped=tuple(self._catalog.skipped()),
         )
+
+    # --- the folder
+
+    def _prepare(self, create: bool) -> None:
+        if not create:
+            raise LibraryError(f"no library in {self.path}: fc7 index FOLDER makes one")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LibraryError(f"{self.path} can't be made: {error.strerror}") from error
+        if any(self.path.iterdir()) and not (self.path / "segments").is_dir():
+            raise LibraryError(
+                f"{self.path} holds other files: give an empty or a new folder with --library"
+            )

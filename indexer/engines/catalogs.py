@@ -23,35 +23,15 @@ def has_catalog(library: Path) -> bool:
     return (library / _FILE).is_file() or read_addresses(library).catalog is not None
 
 
-def open_catalog(library: Path, address: str | None = None, *, create: bool = True) -> Catalog:
-    """Open the catalogue of a library's folder, or make both.
+def open_catalog(library: Path, address: str | None = None) -> Catalog:
+    """Open the catalogue of a library's folder, or make it.
 
     address: of a database, for a new library; an old one must have the same, but for its user and
-    its password. Raises LibraryError if it has not, if the folder or the database can't be used, or
-    if there is no library and none shall be made.
+    its password. Raises LibraryError if it has not, or the database can't be used.
     """
-    if not has_catalog(library):
-        _make_folder(library, create)
     known = read_addresses(library)
     if known.catalog is None and address is None:
         return Catalog(library / _FILE)
-    return _open_database(library, known, address)
-
-
-def _make_folder(library: Path, create: bool) -> None:
-    if not create:
-        raise LibraryError(f"no library in {library}: fc7 index FOLDER makes one")
-    try:
-        library.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LibraryError(f"{library} can't be made: {error.strerror}") from error
-    if any(library.iterdir()) and not (library / "segments").is_dir():
-        raise LibraryError(
-            f"{library} holds other files: give an empty or a new folder with --library"
-        )
-
-
-def _open_database(library: Path, known: Addresses, address: str | None) -> Catalog:
     from indexer.engines.postgres import PostgresServer, same_place
 
     if (library / _FILE).is_file():
@@ -88,7 +68,7 @@ def _claim(catalog: Catalog, library: Path, addresses: Addresses, name: str) -> 
                 f"{name} holds the catalogue of another library: give each a database of its own"
             )
         segments = library / "segments"
-        if segments.is_dir() and any(segments.iterdir()):
+        if addresses.store is not None or (segments.is_dir() and any(segments.iterdir())):
             raise LibraryError(
                 f"{name} is empty, but {library} holds photos: restore the database, or delete the "
                 "library and index again"

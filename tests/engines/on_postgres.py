@@ -21,16 +21,16 @@ def on_postgres(postgres: Server) -> Iterator[None]:
     """New libraries get a database each, and a copied library a copy of its own."""
     homes: dict[str, Path] = {}
 
-    def open_there(library: Path, address: str | None = None, *, create: bool = True) -> Catalog:
+    def open_there(library: Path, address: str | None = None) -> Catalog:
         known = read_addresses(library)
         if known.catalog is not None and homes.setdefault(known.catalog, library) != library:
             own = postgres.new_database(known.catalog.rpartition("/")[2])
             write_addresses(library, replace(known, catalog=own))
             homes[own] = library
-        elif create and not has_catalog(library):
+        elif not has_catalog(library):
             address = address or postgres.new_database()
             homes[address] = library
-        return open_catalog(library, address, create=create)
+        return open_catalog(library, address)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexer.library, "open_catalog", open_there)

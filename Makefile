@@ -9,7 +9,7 @@ PHOTOS ?= data/gallery
 SHELL := /bin/bash
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint chromium screenshots gpu clean
+.PHONY: demo test lint chromium postgres screenshots gpu clean
 
 demo: .venv/ready
 	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
@@ -26,6 +26,13 @@ chromium:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 	|| echo "Chromium is not installed: the browser tests will be skipped (apt-get install chromium)"
+
+# Where PostgreSQL is neither there nor can be installed, its tests skip and say so.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
+	|| echo "PostgreSQL is not installed: its tests will be skipped (apt-get install postgresql)"
 
 screenshots: .venv-test/ready chromium
 	.venv-test/bin/python docs/screenshots.py

@@ -81,8 +81,8 @@ def coded(made: Library, tmp_path: Path, extractor: Extractor) -> Iterator[Libra
     made.close()  # so that all is in the file; it opens again by itself
     path = tmp_path / "coded"
     shutil.copytree(made.path, path)
-    give_codes(path, shortlist=None)
     with open_library(path, extractor=extractor) as library:
+        give_codes(path, shortlist=None)
         yield library
 
 

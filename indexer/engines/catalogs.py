@@ -68,7 +68,7 @@ def _claim(catalog: Catalog, library: Path, addresses: Addresses, name: str) -> 
                 f"{name} holds the catalogue of another library: give each a database of its own"
             )
         segments = library / "segments"
-        if segments.is_dir() and any(segments.iterdir()):
+        if addresses.store is not None or (segments.is_dir() and any(segments.iterdir())):
             raise LibraryError(
                 f"{name} is empty, but {library} holds photos: restore the database, or delete the "
                 "library and index again"

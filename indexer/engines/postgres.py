@@ -45,10 +45,12 @@ _TROUBLES = {
     "42P01": "; tables of the library were removed: restore the database",
     "42P07": "; it holds tables of something else: give the library a database of its own",
 }
+_ASKED = " Is the server running on that host and accepting TCP/IP connections?"
 _HINTS = {
     "password": "; give it in PGPASSWORD or in ~/.pgpass",
     "does not exist": "; createdb -E UTF8 -T template0 makes a database",
     "Connection refused": "; is the server running, and the address right?",
+    "lock timeout": "; somebody else is writing: try again",
 }
 
 
@@ -118,8 +120,8 @@ class PostgresServer:
         state = getattr(error.orig, "sqlstate", None) or ""
         if not isinstance(error, sa.exc.OperationalError) and state not in _TROUBLES:
             return None
-        # libpq tells of each address that it tried, several lines each.
-        said = " ".join(str(error.orig).split())
+        said = " ".join(str(error.orig).split()).removeprefix("connection failed: ")
+        said = said.removesuffix(_ASKED)
         hint = next((hint for part, hint in _HINTS.items() if part in said), "")
         return said + _TROUBLES.get(state, hint)
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of Debian's for a while, and libraries that go there by themselves."""
+"""A real PostgreSQL server, Debian's, for the length of a module's tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -17,11 +17,12 @@ import pytest
 import sqlalchemy as sa
 from serving import free_port
 
-import indexer.library
+from indexer import Library, open_library
 from indexer.catalog import Catalog
-from indexer.engines.addresses import read_addresses, write_addresses
-from indexer.engines.catalogs import has_catalog, open_catalog
+from indexer.engines.postgres import PostgresServer
+from retrieval.extractor import Extractor
 
+HOUSE = Path(__file__).parent.parent.parent
 USER, PASSWORD = "fc7", "a secret: /@?&"
 SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "timezone=UTC", "lc_messages=C")
 
@@ -128,23 +129,29 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_postgres(postgres: Server) -> Iterator[None]:
-    """New libraries get a database each, and a copied library a copy of its own."""
-    homes: dict[str, Path] = {}
+@pytest.fixture
+def address(postgres: Server) -> str:
+    """Of an empty database."""
+    return postgres.new_database()
 
-    def open_there(library: Path, address: str | None = None) -> Catalog:
-        known = read_addresses(library)
-        if known.catalog is not None and homes.setdefault(known.catalog, library) != library:
-            own = postgres.new_database(known.catalog.rpartition("/")[2])
-            write_addresses(library, replace(known, catalog=own))
-            homes[own] = library
-        elif not has_catalog(library):
-            address = address or postgres.new_database()
-            homes[address] = library
-        return open_catalog(library, address)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexer.library, "open_catalog", open_there)
-        yield
-    assert not [home for home in homes.values() if (home / "catalog.sqlite").exists()]
+@pytest.fixture
+def catalog(address: str) -> Iterator[Catalog]:
+    opened = Catalog(PostgresServer(address))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def library(tmp_path: Path, extractor: Extractor, address: str) -> Iterator[Library]:
+    with open_library(tmp_path / "library", extractor=extractor, catalog=address) as opened:
+        yield opened
+
+
+def check_line(said: str, *words: str) -> None:
+    """One line for people: no traceback, no password."""
+    assert said.count("\n") == 1, said
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+    for word in words:
+        assert word in said

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import *  # noqa: F403
+from on_postgres import *  # noqa: F403
 from postgres_server import Server
 from test_catalog import *  # noqa: F403
 

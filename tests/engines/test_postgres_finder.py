@@ -1,4 +1,4 @@
 """The tests of search, with the catalogue on a real PostgreSQL."""
 
-from postgres_server import *  # noqa: F403
+from on_postgres import *  # noqa: F403
 from test_finder import *  # noqa: F403

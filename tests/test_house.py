@@ -34,6 +34,9 @@ HOMES = {
     "openvino": {"training"},
     "matplotlib": {"training"},
     "tensorboardX": {"training"},
+    "ray": {"engines"},
+    "pyarrow": {"engines"},
+    "fsspec": {"engines"},
 }
 FILES = sorted(
     file for room in ("retrieval", "indexer", "ui") for file in (HOUSE / room).rglob("*.py")

@@ -13,7 +13,8 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -187,7 +188,9 @@ def _cluster_later(address: str | None) -> Iterator[Callable[[], None]]:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
 
     try:
-        yield connect
+        # Ray prints what it retries to stdout, which is for our answer. Its own logs keep it.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield connect
     finally:
         ray.shutdown()
 

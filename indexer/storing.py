@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Store:
         catalog: Catalog,
         segments: SegmentStore,
         thumbnails: ThumbnailStore,
-        is_there: Callable[[str], bool] = os.path.lexists,
+        is_there: Callable[[str], bool] = lambda path: is_address(path) or os.path.lexists(path),
     ) -> None:
         """is_there: of another path that holds a content: if not, the photo has moved from it."""
         self.counts: Counter[str] = Counter()  # added, updated, moved, unchanged
@@ -126,6 +127,11 @@ class Store:
         """
         while names := to_merge(self._catalog.segments()):
             merge_segments(self._catalog, self._segments, names, drop_hidden=False)
+
+
+def is_address(path: str) -> bool:
+    """Whether a photo's path is an address, as s3://bucket/a.jpg, and not of this machine."""
+    return not Path(path).is_absolute()
 
 
 def merge_segments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -45,7 +46,7 @@ def rows_of(library: Path) -> dict[str, dict[str, Any]]:
             columns["fc7"] = fc7[content]
             columns["labels"] = catalog.labels(content)
             columns["thumbnail"] = thumbnails[columns["hash"]]
-            found[columns.pop("path")] = columns
+            found[os.fsdecode(columns.pop("path"))] = columns
     catalog.close()
     return found
 
@@ -53,7 +54,7 @@ def rows_of(library: Path) -> dict[str, dict[str, Any]]:
 def skips_of(library: Path) -> dict[str, tuple[int, int, str]]:
     with closing(sqlite3.connect(library / "catalog.sqlite")) as connection:
         query = "SELECT path, size, mtime_ns, reason FROM skipped"
-        return {path: tuple(rest) for path, *rest in connection.execute(query)}
+        return {os.fsdecode(path): tuple(rest) for path, *rest in connection.execute(query)}
 
 
 def check_same(ours: Path, theirs: Path) -> dict[str, float]:

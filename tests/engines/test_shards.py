@@ -44,7 +44,8 @@ def make_shard(place: Place, header: RunHeader, *shards: int) -> bool:
     """What the machines of a cluster do, one after the other; whether all these attempts count."""
     describer = Describer(header, "cpu")
     tables = [describer.describe(read_files(place, header, shard)) for shard in shards]
-    return all([write_shard(place, *both) for both in zip(shards, tables, strict=True)])
+    wins = [write_shard(place, *both) for both in zip(shards, tables, strict=True)]
+    return all(wins)
 
 
 def begin(folders: list[str], place: Place) -> RunHeader:
@@ -375,6 +376,21 @@ def test_photos_in_an_archive_are_those_of_its_folder(
         assert np.linalg.norm(row["fc7"].astype(float) - same["fc7"].astype(float)) < 0.02
     reasons = {reason for *_, reason in skips_of(tmp_path / "loaded").values()}
     assert reasons == {reason for *_, reason in skips_of(local).values()}
+
+
+def test_a_photo_at_an_address_stays_when_its_copy_is_indexed_here(
+    folder: Path, tmp_path: Path, extractor: Extractor
+) -> None:
+    photo = folder / "向日葵.jpg"
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.write(photo, photo.name)
+    run(f"zip://::{archive}", tmp_path / "shards")
+    with open_library(tmp_path / "loaded", extractor=extractor) as library:
+        library.load(str(tmp_path / "shards"))
+        report = library.index([folder])
+        assert (report.added, report.moved, report.removed) == (12, 0, 0)
+        assert library.count() == 13
 
 
 def test_an_archive_in_which_a_photo_is_damaged_costs_that_photo(

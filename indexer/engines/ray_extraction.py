@@ -29,7 +29,7 @@ from indexer.engines.shards import (
     planned_files,
     write_shard,
 )
-from indexer.spreading import ExtractionReport
+from indexer.spreading import ExtractionReport, missing
 from retrieval.errors import EngineError, Fc7Error
 
 _ROUND = 10_000  # shards that Ray is told of at once; 5 million photos
@@ -123,36 +123,25 @@ def _spread(place: Place, header: RunHeader, todo: Sequence[int], device: str) -
     )
     with _explained():
         for row in written.iter_rows():
+            if row["error"] is not None:
+                raise EngineError(row["error"])
             yield int(row["files"])
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Give back our own errors as they were raised on another machine, and Ray's in one line."""
+    """Say in one line that Ray failed; a bug in what it ran stays a traceback."""
     import ray
 
     try:
         yield
+    except ray.exceptions.RayTaskError:
+        raise
     except ray.exceptions.RayError as error:
-        ours = _ours(error)
-        if ours is not None:
-            raise type(ours)(str(ours)) from error
-        if isinstance(error, ray.exceptions.RayTaskError):
-            raise  # a bug in what it ran
         line = next(iter(str(error).splitlines()), "")
         raise EngineError(
             f"Ray gave up ({type(error).__name__}: {line}): the same command goes on from here"
         ) from error
-
-
-def _ours(error: BaseException | None) -> Fc7Error | None:
-    """The Fc7Error that is the cause of this one, if any is."""
-    while error is not None:
-        cause = getattr(error, "cause", None) or error.__cause__
-        if isinstance(cause, Fc7Error):
-            return cause
-        error = cause
-    return None
 
 
 @contextmanager
@@ -168,8 +157,10 @@ def _cluster_later(address: str | None) -> Iterator[Callable[[], None]]:
     if address is None:  # it listens on this machine's addresses: nobody else shall get in
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    import ray
-
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise missing("--engine ray", error) from error
     if address not in (None, "auto"):
         _check_reachable(str(address))
 
@@ -209,45 +200,56 @@ def _check_reachable(address: str) -> None:
 
 
 # --- on the workers
+#
+# Rows are (shard, rows, error): our own errors travel as rows, for Ray would wrap them in its own.
+# Each stage gives one row for one, whatever happened before: Ray counts on it when it runs a task
+# again.
 
 
 def _read(row: pa.Table, address: str, header: RunHeader) -> pa.Table:
-    """(shard) -> (shard, rows): its files decoded, as bytes; none if it is committed by now.
-
-    Always one row, whatever happened before: Ray counts on it when it runs a task again.
-    """
+    """Decode a shard's files; no rows if it is committed by now."""
     shard = row["shard"][0].as_py()
-    place = Place(address)
-    if is_committed(place, shard):
-        return _one(shard=shard, rows=pa.py_buffer(b""))
-    return _one(shard=shard, rows=_packed(read_files(place, header, shard)))
+    try:
+        place = Place(address)
+        if is_committed(place, shard):
+            return _one(shard)
+        return _one(shard, _packed(read_files(place, header, shard)))
+    except Fc7Error as error:
+        return _one(shard, error=str(error))
 
 
 class _Describe:
-    """An actor: the network, loaded at the first shard, so that its errors reach the driver."""
+    """An actor: put descriptors in the place of pixels. It loads the network at the first shard."""
 
     def __init__(self, header: RunHeader, device: str) -> None:
         self._header, self._device = header, device
         self._describer: Describer | None = None
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """(shard, rows) -> (shard, rows): descriptors instead of pixels."""
-        read = _unpacked(row)
+        shard, read = row["shard"][0].as_py(), _unpacked(row)
         if read is None:
             return row
-        if self._describer is None:
-            self._describer = Describer(self._header, self._device)
-        rows = _packed(self._describer.describe(read))
-        return _one(shard=row["shard"][0].as_py(), rows=rows)
+        try:
+            if self._describer is None:
+                self._describer = Describer(self._header, self._device)
+            return _one(shard, _packed(self._describer.describe(read)))
+        except Fc7Error as error:
+            return _one(shard, error=str(error))
 
 
 def _write(row: pa.Table, address: str, header: RunHeader) -> pa.Table:
-    """(shard, rows) -> (shard, files): how many, once they are committed."""
-    shard, place = row["shard"][0].as_py(), Place(address)
-    rows = _unpacked(row)
-    if rows is not None:
-        write_shard(place, shard, rows)
-    return _one(shard=shard, files=len(planned_files(place, header, shard)))
+    """Commit a shard's rows: (shard, files, error)."""
+    shard, error, files = row["shard"][0].as_py(), row["error"][0].as_py(), 0
+    try:
+        place, rows = Place(address), _unpacked(row)
+        if rows is not None:
+            write_shard(place, shard, rows)
+        if error is None:
+            files = len(planned_files(place, header, shard))
+    except Fc7Error as own:
+        error = str(own)
+    kinds = pa.schema([("shard", pa.int64()), ("files", pa.int64()), ("error", pa.string())])
+    return pa.Table.from_pylist([{"shard": shard, "files": files, "error": error}], kinds)
 
 
 def _packed(table: pa.Table) -> pa.Buffer:
@@ -263,13 +265,14 @@ def _unpacked(row: pa.Table) -> pa.Table | None:
     return pa.ipc.open_stream(data).read_all() if data.size else None
 
 
-def _one(shard: int, **value: pa.Buffer | int) -> pa.Table:
-    """A table of one row: the shard, and its rows (packed) or their number."""
-    columns = {"shard": pa.array([shard], pa.int64())}
-    for name, own in value.items():
-        if isinstance(own, int):
-            columns[name] = pa.array([own], pa.int64())
-        else:  # without copying it
-            ends = pa.py_buffer(np.array([0, own.size], np.int64))
-            columns[name] = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, own])
-    return pa.table(columns)
+def _one(shard: int, rows: pa.Buffer | None = None, error: str | None = None) -> pa.Table:
+    """One row; its bytes are not copied."""
+    data = pa.py_buffer(b"") if rows is None else rows
+    ends = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.table(
+        {
+            "shard": pa.array([shard], pa.int64()),
+            "rows": pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data]),
+            "error": pa.array([error], pa.string()),
+        }
+    )

@@ -22,7 +22,7 @@ HOUSE = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(HOUSE))  # this checkout, whatever is installed
 
 from comparing import check_exactly_once, check_same  # noqa: E402
-from ray_nodes import Nodes, actors, wait_for  # noqa: E402
+from ray_nodes import Nodes, actors, wait_for, words_of  # noqa: E402
 
 from indexer import open_library  # noqa: E402
 
@@ -75,12 +75,15 @@ def run(what: str, fault: Fault, scratch: Path, folder: Path) -> None:
         again = loaded.index([folder])
         assert again.pace is None, "a file was read again"
     same = check_same(scratch / "local", library)
-    print(f"{what}: {told}; {seconds:.0f} s in all")
+    words = words_of(shards)
+    print(f"{what}: {told}; {seconds:.0f} s in all; Ray put "
+          f"{len(words.read_bytes().splitlines())} lines on the terminal")  # fmt: skip
     print(f"    {files} files, each once; {same['photos']} photos as `fc7 index` has them, "
           f"FC7 at most {same['largest distance']:.2g} apart; fc7 index afterwards read none",
           flush=True)  # fmt: skip
     shutil.rmtree(shards)
     shutil.rmtree(library)
+    words.unlink()
 
 
 # --- faults

@@ -70,7 +70,10 @@ class Nodes:
         """Start a driver in a process of its own."""
         script = str(Path(__file__).parent / "ray_driver.py")
         command = [sys.executable, script, str(folder), str(shards), str(per_shard), self.address]
-        return subprocess.Popen(command, cwd=HOUSE, env=self.environment, stderr=subprocess.DEVNULL)
+        with words_of(shards).open("ab") as words:
+            return subprocess.Popen(
+                command, cwd=HOUSE, env=self.environment, stdout=words, stderr=words
+            )
 
     def _start(self, ip: str, more: list[str]) -> None:
         ray = Path(sys.executable).parent / "ray"
@@ -102,6 +105,11 @@ class Nodes:
             timeout=_PATIENCE,
         )
         return int(asked.stdout.strip() or 0)
+
+
+def words_of(shards: Path) -> Path:
+    """Where the drivers of a run say what a terminal would show."""
+    return shards.with_name(f"{shards.name}.words")
 
 
 def why_not() -> str | None:

@@ -143,11 +143,11 @@ def test_wrong_usage_is_one_line(
 
 def test_what_belongs_to_ray_alone_is_refused_without_it(folder: Path, tmp_path: Path) -> None:
     for arguments, told in (
-        (["--shards", "x"], "--shards and --address go with --engine ray"),
+        ([folder, "--shards", "x"], "--shards and --address go with --engine ray"),
         (["s3://bucket/photos"], "s3://bucket/photos is no folder of this machine"),
-        (["--engine", "ray"], "--engine ray needs --shards DIR"),
+        ([folder, "--engine", "ray"], "--engine ray needs --shards DIR"),
     ):
-        ran = fc7("index", folder, "--library", tmp_path / "library", *arguments)
+        ran = fc7("index", *arguments, "--library", tmp_path / "library")
         assert ran.returncode == 2
         assert told in ran.stderr
     assert not (tmp_path / "library").exists()

@@ -5,7 +5,6 @@ It is in an SQLite file, or on a server: see indexer/database.py.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
+from indexer.conditions import conditions_of, is_under
 from indexer.database import AtMax, Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
@@ -191,7 +191,7 @@ class Catalog:
     ) -> list[Photo]:
         """Those that pass, newest taken first; those without a date last, by path."""
         taken = t.contents.c.taken_at
-        query = _photo_query().where(*self._conditions(filters))
+        query = _photo_query().where(*conditions_of(filters, self))
         query = query.order_by(
             taken.is_(None), taken if oldest_first else taken.desc(), t.photos.c.path
         )
@@ -208,7 +208,7 @@ class Catalog:
     ) -> dict[int, list[Photo]]:
         """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(*self._conditions(filters)).order_by(t.photos.c.path)
+        query = _photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
         for part in in_parts(contents):
             for row in self.rows(query.where(t.photos.c.content.in_(part))):
                 found.setdefault(row.content, []).append(_photo(row))
@@ -244,13 +244,13 @@ class Catalog:
 
     def contents_passing(self, filters: Filters) -> list[int]:
         """The contents of the photos that pass; one may come several times."""
-        query = sa.select(t.photos.c.content).join(t.contents).where(*self._conditions(filters))
+        query = sa.select(t.photos.c.content).join(t.contents).where(*conditions_of(filters, self))
         return [row.content for row in self.rows(query)]
 
     def count_passing(self, filters: Filters) -> int:
         """How many contents that is."""
         count = sa.func.count(sa.distinct(t.photos.c.content)).label("n")
-        query = sa.select(count).join(t.contents).where(*self._conditions(filters))
+        query = sa.select(count).join(t.contents).where(*conditions_of(filters, self))
         return int(self.rows(query)[0].n)
 
     def known_labels(self) -> list[str]:
@@ -280,7 +280,7 @@ class Catalog:
             _photo_query()
             .add_columns(best.c.label, best.c.probability)
             .join(best, best.c.content == t.photos.c.content)
-            .where(*self._conditions(filters))
+            .where(*conditions_of(filters, self))
             .order_by(best.c.probability.desc(), t.photos.c.path)
             .offset(offset)
             .limit(k)
@@ -296,32 +296,6 @@ class Catalog:
     def labels_holding(self, part: str) -> list[str]:
         """The labels with this part, in any case."""
         return _holding(part, self.known_labels())
-
-    def _conditions(self, filters: Filters) -> list[sa.ColumnElement[bool]]:
-        """What a photo and its content, joined, must fulfil."""
-        c = t.contents.c
-        conditions: list[sa.ColumnElement[bool]] = []
-        if filters.folder is not None:
-            conditions.append(is_under(t.photos, filters.folder))
-        if filters.album is not None:
-            a = t.album_photos.c
-            own = sa.select(a.photo).where(a.album == filters.album, ~a.taken_out)
-            conditions.append(t.photos.c.id.in_(own))
-        if filters.since is not None:
-            conditions.append(c.taken_at >= filters.since)
-        if filters.until is not None:
-            conditions.append(sa.func.substr(c.taken_at, 1, len(filters.until)) <= filters.until)
-        if filters.camera is not None:
-            conditions.append(c.camera.in_(self.cameras_holding(filters.camera)))
-        if filters.label is not None:
-            named = t.labels.c.label.in_(self.labels_holding(filters.label))
-            conditions.append(c.id.in_(sa.select(t.labels.c.content).where(named)))
-        if filters.box is not None:
-            south, west, north, east = filters.box
-            conditions.append(c.latitude.between(south, north))
-            inside = (c.longitude >= west, c.longitude <= east)  # may cross the 180th meridian
-            conditions.append(sa.and_(*inside) if west <= east else sa.or_(*inside))
-        return conditions
 
     # --- files
 
@@ -473,17 +447,6 @@ class Writer:
 
 def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
-
-
-def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
-    """The path lies under the folder. One that is not UTF-8 is stored, and compared, as bytes."""
-    first = str(folder).rstrip(os.sep) + os.sep
-    after = first[:-1] + chr(ord(os.sep) + 1)  # comes right after all that begin with `first`
-    low, high = (sa.literal(os.fsencode(end), sa.LargeBinary) for end in (first, after))
-    return sa.or_(
-        sa.and_(table.c.path >= first, table.c.path < after),
-        sa.and_(table.c.path >= low, table.c.path < high),
-    )
 
 
 def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:

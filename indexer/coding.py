@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.vectors import Vectors
-from retrieval.codes import Coder, read_coder, write_coder
+from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
 
 LEAST = 1000  # descriptors; fewer teach a coder nothing that the bundled one doesn't know
@@ -54,6 +54,28 @@ class CoderStore:
         for file in self._folder.iterdir():
             if file != self.path(name):
                 file.unlink()
+
+
+def use_coder(catalog: Catalog, vectors: Vectors, coders: CoderStore) -> None:
+    """Write codes from now on: by the library's own coder, else by the one that fc7 brings.
+
+    It also takes the place of one that is damaged; the codes are then made anew.
+    """
+    settings = catalog.settings()
+    damage = None
+    if "coder" in settings:
+        try:
+            vectors.use(settings["coder"], coders.read(settings["coder"]))
+            coders.sweep(settings["coder"])
+            return
+        except CodesError as error:
+            damage = error
+    if "stamp" in settings:
+        brought = shipped_coder(settings["network"], settings["stamp"])
+        if brought is not None:
+            recode(catalog, vectors, coders, *brought)
+        elif damage is not None:
+            raise damage
 
 
 def recode(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -21,7 +22,7 @@ import platformdirs
 
 from indexer.albums import Albums
 from indexer.catalog import Photo
-from indexer.coding import CoderStore, recode, sample
+from indexer.coding import CoderStore, recode, sample, use_coder
 from indexer.duplicates import Duplicates
 from indexer.engines.addresses import read_addresses
 from indexer.engines.catalogs import has_catalog, open_catalog
@@ -38,13 +39,14 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
+from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
 from indexer.run import IndexReport, Run
 from indexer.status import Status, advice_for, codes_status, storage_of
+from indexer.storing import Store
 from indexer.thumbnails import ThumbnailStore
 from indexer.work import Work, read_work, working
-from retrieval.codes import shipped_coder
-from retrieval.errors import CodesError, LibraryError
+from retrieval.errors import LibraryError
 from retrieval.images import Region
 from retrieval.labels import Prediction
 
@@ -163,16 +165,33 @@ class Library:
         or the library was made with another model; WeightsError and DeviceError from the network.
         """
         with working(self.path, "index") as journal:
-
-            def tell(done: int, total: int) -> None:
-                journal.tell("photos", done, total)
-                if progress is not None:
-                    progress(done, total)
-
+            tell = journal.teller("photos", progress)
             model = self._choose_model(network, weights)
             self._use_coder()
             run = self._run(lambda: self._claim(model, device))
             report = run.sync(folders, prune=prune, settle=settle, progress=tell)
+            journal.conclude(**report.counts())
+            self._fit_shortlist()
+            return report
+
+    def load(
+        self, shards: str, *, progress: Callable[[int, int], None] | None = None
+    ) -> LoadReport:
+        """Take in what a run on many machines described; loading it twice is loading it once.
+
+        shards: the folder of the run, a path or an address. Of a run that is not complete, what is
+        there is loaded. Its photos are known by path, as if they had been indexed here; its local
+        folders are kept in step by `index` from now on. Nothing leaves the library.
+        progress: called with (files done, files).
+
+        Raises LibraryBusyError if another run is at work, LibraryError if the library is of another
+        model, ShardsError if the shards are missing or damaged, EngineError if they can't be read.
+        """
+        with working(self.path, "load") as journal:
+            # Whoever loads may not see the run's disks: no photo has moved because of that.
+            store = Store(self._catalog, self._vectors, self._thumbnails, lambda _path: True)
+            tell = journal.teller("photos", progress)
+            report = load_shards(shards, self._catalog, self._vectors, self._use_coder, store, tell)
             journal.conclude(**report.counts())
             self._fit_shortlist()
             return report
@@ -283,12 +302,7 @@ class Library:
         with working(self.path, "codes") as journal:
 
             def tell(what: str) -> Callable[[int, int], None]:
-                def tell_of(done: int, total: int) -> None:
-                    journal.tell(what, done, total)
-                    if progress is not None:
-                        progress(what, done, total)
-
-                return tell_of
+                return journal.teller(what, progress and partial(progress, what))
 
             descriptors = sample(self._catalog, self._vectors, seed)
             coder = learn_autoencoder(
@@ -338,25 +352,7 @@ class Library:
                 )
 
     def _use_coder(self) -> None:
-        """Write codes from now on: by the library's own coder, else by the one that fc7 brings.
-
-        It also takes the place of one that is damaged; the codes are then made anew.
-        """
-        settings = self._catalog.settings()
-        damage = None
-        if "coder" in settings:
-            try:
-                self._vectors.use(settings["coder"], self._coders.read(settings["coder"]))
-                self._coders.sweep(settings["coder"])
-                return
-            except CodesError as error:
-                damage = error
-        if "stamp" in settings:
-            brought = shipped_coder(settings["network"], settings["stamp"])
-            if brought is not None:
-                recode(self._catalog, self._vectors, self._coders, *brought)
-            elif damage is not None:
-                raise damage
+        use_coder(self._catalog, self._vectors, self._coders)
 
     # --- search
 

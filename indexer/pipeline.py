@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ def read_file(
 
 
 def take(
-    file: BufferedReader, framing: str, side: int, is_known: Callable[[str], bool]
+    file: BufferedReader | BytesIO, framing: str, side: int, is_known: Callable[[str], bool]
 ) -> tuple[str, Picture | None]:
     """The sha256 of an open file, and its picture unless a content of that hash is known.
 

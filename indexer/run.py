@@ -72,7 +72,7 @@ class Run:
         """Do what `Library.index` says."""
         roots = self._roots(folders)
         self._vectors.sweep(self._catalog)
-        self._remember(roots)
+        remember(self._catalog, roots)
         missing, plans = self._plans(roots, prune, settle)
         report = self._apply(roots, plans, missing, progress)
         self._finish(missing if prune else [])
@@ -163,19 +163,6 @@ class Run:
         photos, _ = self._catalog.known_under(str(folder))
         return bool(photos)
 
-    def _remember(self, roots: list[Path]) -> None:
-        """Put the folders on the list that `index()` goes by; one inside another is not needed."""
-        known = self._catalog.folders()
-        listed = _outermost([*known, *roots])
-        if set(known) == set(listed):
-            return
-        with self._catalog.write(contents=False) as writer:
-            for folder in known:
-                if folder not in listed:
-                    writer.remove_folder(folder)
-            for folder in listed:
-                writer.add_folder(folder)
-
     def _roots(self, folders: Sequence[Path]) -> list[Path]:
         """Absolute folders, none inside another. A folder nobody knows must be there."""
         known = self._catalog.folders()
@@ -186,7 +173,21 @@ class Run:
             if not folder.is_dir() and folder not in known and not self._holds(folder):
                 what = "is a file, not a folder" if folder.is_file() else "is not there"
                 raise LibraryError(f"{folder} {what}: name the folder that holds your photos")
-        return _outermost(wanted)
+        return outermost(wanted)
+
+
+def remember(catalog: Catalog, roots: Sequence[Path]) -> None:
+    """Put folders on the list that `index()` goes by; one inside another is not needed."""
+    known = catalog.folders()
+    listed = outermost([*known, *roots])
+    if set(known) == set(listed):
+        return
+    with catalog.write(contents=False) as writer:
+        for folder in known:
+            if folder not in listed:
+                writer.remove_folder(folder)
+        for folder in listed:
+            writer.add_folder(folder)
 
 
 def _unsettled(everything: Sequence[Found], settle: float) -> frozenset[FileStat]:
@@ -199,7 +200,7 @@ def _unsettled(everything: Sequence[Found], settle: float) -> frozenset[FileStat
     return frozenset(stat for found in everything for stat in found.files if stat.mtime_ns in young)
 
 
-def _outermost(folders: Sequence[Path]) -> list[Path]:
+def outermost(folders: Sequence[Path]) -> list[Path]:
     """The folders that lie in none of the others, each once."""
     return [
         folder

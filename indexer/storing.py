@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Store:
         catalog: Catalog,
         vectors: Vectors,
         thumbnails: ThumbnailStore,
-        is_there: Callable[[str], bool] = os.path.lexists,
+        is_there: Callable[[str], bool] = lambda path: is_address(path) or os.path.lexists(path),
     ) -> None:
         """is_there: of another path that holds a content: if not, the photo has moved from it."""
         self.counts: Counter[str] = Counter()  # added, updated, moved, unchanged
@@ -120,3 +121,8 @@ class Store:
             kind = "added" if before is None else "unchanged" if before == content else "updated"
             self.counts[kind] += 1
         writer.put_photos(puts)
+
+
+def is_address(path: str) -> bool:
+    """Whether a photo's path is an address, as s3://bucket/a.jpg, and not of this machine."""
+    return not Path(path).is_absolute()

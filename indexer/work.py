@@ -16,7 +16,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ import filelock
 
 from retrieval.errors import Fc7Error, LibraryBusyError, LibraryError
 
-What = Literal["index", "codes", "forget"]
+What = Literal["index", "load", "codes", "forget"]
 End = Literal["done", "stopped", "failed", "died"]
 
 LOCK = "index.lock"
@@ -89,6 +89,18 @@ class Journal:
             self.write()
             if _read_text(self._library / _STOP) == self._work.token:
                 raise KeyboardInterrupt
+
+    def teller(
+        self, stage: str, progress: Callable[[int, int], None] | None
+    ) -> Callable[[int, int], None]:
+        """What to call with (done, total): it tells of a stage here, and to whoever asked."""
+
+        def tell(done: int, total: int) -> None:
+            self.tell(stage, done, total)
+            if progress is not None:
+                progress(done, total)
+
+        return tell
 
     def conclude(self, **counts: int) -> None:
         """Say what came of it."""

@@ -11,6 +11,8 @@ Fc7Error
 ├── PlanError         a plan that can't be made, or rates that can't be read
 ├── DistillError      distillation that can't start or go on
 ├── TrainingError     a training run, or its list of photos, that can't start or go on
+├── EngineError       an engine that spans machines, or a store, that is missing or can't be reached
+├── ShardsError       shards that are missing, damaged, or of other photos or another model
 └── LibraryError      a library that is missing, newer, or of another model
     └── LibraryBusyError  another run is writing into it
 
@@ -69,6 +71,14 @@ class DistillError(Fc7Error):
 
 class TrainingError(Fc7Error):
     """A training run, or its list of photos, can't start or go on."""
+
+
+class EngineError(Fc7Error):
+    """An engine that spans machines is not installed, can't be reached, or fails."""
+
+
+class ShardsError(Fc7Error):
+    """The shards of a run are missing, damaged, or of other photos or another model."""
 
 
 class LibraryError(Fc7Error):

@@ -25,6 +25,7 @@ HOMES = {
     "torchvision": {"networks", "papers", "weights", "extractor", "training", "bench"},
     "faiss": {"search", "hamming", "neighbours", "clustering"},
     "sqlalchemy": {
+        "conditions",
         "database",
         "postgres",
         "catalog",
@@ -40,12 +41,15 @@ HOMES = {
     "imagehash": {"copies_evaluation"},
     "watchfiles": {"watching"},
     "PIL": {"images", "raw", "exif", "bench", "attacks", "copies_evaluation"},
-    "pymilvus": {"milvus"},
-    "grpc": {"milvus"},
+    "pymilvus": {"milvus_client"},
+    "grpc": {"milvus_client"},
     "streamlit": {"app", "browser", "pages", "parts"},
     "openvino": {"training"},
     "matplotlib": {"training"},
     "tensorboardX": {"training"},
+    "ray": {"engines"},
+    "pyarrow": {"engines"},
+    "fsspec": {"engines"},
 }
 FILES = sorted(
     file for room in ("retrieval", "indexer", "ui") for file in (HOUSE / room).rglob("*.py")

@@ -30,6 +30,7 @@ from ui.duplicates import add_duplicate_commands
 from ui.mapping import add_map_command
 from ui.measuring import add_measuring_commands
 from ui.planning import add_plan_command
+from ui.spreading import add_engine, add_load_command, index_on_ray, local_folders
 from ui.terminal import (
     Progress,
     Stages,
@@ -84,12 +85,15 @@ def run() -> NoReturn:
 def index(options: argparse.Namespace) -> int:
     from indexer import open_library
 
+    if options.engine == "ray":
+        return index_on_ray(options)
+    folders = local_folders(options)
     with (
         open_library(options.library, catalog=options.catalog, store=options.store) as library,
         Progress("photos") as progress,
     ):
         report = library.index(
-            options.folders,
+            folders,
             network=options.network,
             weights=options.weights,
             device=options.device,
@@ -320,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_library_commands(commands: Any) -> None:
     one = command(commands, "index", index, "index photo folders: only what is new or changed")
-    one.add_argument("folders", nargs="*", type=Path, metavar="FOLDER",
+    one.add_argument("folders", nargs="*", metavar="FOLDER",
                      help="default: every folder indexed before")  # fmt: skip
     add_library(one)
     add_catalog(one)
@@ -330,6 +334,9 @@ def _add_library_commands(commands: Any) -> None:
                      help="forget the photos of folders that are missing or empty")  # fmt: skip
     one.add_argument("--explain", action="store_true", help="say on stderr what took the time")
     add_json(one, "the summary as one JSON object")
+    add_engine(one)
+
+    add_load_command(commands)
 
     one = command(commands, "forget", forget, "let a folder's photos leave the library")
     one.add_argument("folder", type=Path, metavar="FOLDER", help="its files are not touched")

@@ -15,11 +15,16 @@ LIBRARY: dict[str, tuple[str, str]] = {
     ),
     "library.run.begins": ("Starting…", "正在开始…"),
     "library.run.index": ("Looking through the folders…", "正在查看文件夹…"),
+    "library.run.load": ("Looking through the shards…", "正在查看分片…"),
     "library.run.codes": ("Learning codes…", "正在学习编码…"),
     "library.run.forget": ("Removing a folder…", "正在移除文件夹…"),
     "library.run.index.photos": (
         "{done:,} of {total:,} files read",
         "已读取 {done:,} / {total:,} 个文件",
+    ),
+    "library.run.load.photos": (
+        "{done:,} of {total:,} files loaded",
+        "已载入 {done:,} / {total:,} 个文件",
     ),
     "library.run.codes.photos": (
         "Writing codes: {done:,} of {total:,} photos",

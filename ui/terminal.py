@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +42,14 @@ def print_report(report: IndexReport, library: Path, *, as_json: bool) -> None:
             file=sys.stderr,
         )
     print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
-    for reason, count in reasons.most_common():
-        print(f"  skipped {count:,}: {reason}")
+    print_reasons(reasons)
     print_skips(report.skipped, _SHOWN_SKIPS)
     print(f"library: {shown(library)}")
+
+
+def print_reasons(reasons: Mapping[str, int]) -> None:
+    for reason, count in Counter(reasons).most_common():
+        print(f"  skipped {count:,}: {shown(reason)}")
 
 
 def print_skips(skipped: Sequence[Skip], most: int) -> None:

@@ -18,8 +18,9 @@ from retrieval.errors import LibraryError, SearchError
 WIDTH = 4096
 MOST = 16_384  # Milvus answers no more at once
 ROWS = 1_000  # descriptors in one message: 16 MB; Milvus refuses more than 64
-_PATIENCE = 60.0  # seconds that a call may take, and that a whole answer is waited for
-_NO_COLLECTION, _NOT_LOADED = 100, 101  # Milvus's error codes
+_PATIENCE = 60.0  # seconds that a whole answer is waited for: a node is replaced in 10 to 80
+_A_TRY = 15.0  # seconds for one answer: a paused node gives none, another one may
+_NO_SERVER, _NO_COLLECTION, _NOT_LOADED = 2, 100, 101  # Milvus's error codes
 T = TypeVar("T")
 
 
@@ -72,6 +73,7 @@ class MilvusClient:
                 limit=limit,
                 filter=f"({expression}) or {EXPRESSION}",
                 consistency_level="Strong",
+                timeout=_A_TRY,
             )
             return [[(float(hit["distance"]), int(hit["id"])) for hit in hits] for hits in found]
 
@@ -94,6 +96,7 @@ class MilvusClient:
                         filter=f"id in {some}",
                         output_fields=["id", *fields],
                         consistency_level="Strong",
+                        timeout=_A_TRY,
                     )
                 )
 
@@ -112,14 +115,16 @@ class MilvusClient:
         from pymilvus.exceptions import MilvusException
 
         def attempt() -> T:
-            self.load(name)
             try:
+                self._load(name)
                 return ask()
             except MilvusException as error:
                 if error.code == _NO_COLLECTION:
                     raise SearchError(f"{self.address.shown} has no collection {name}") from error
                 if error.code == _NOT_LOADED:  # the server was started again
                     self._ready.discard(name)
+                elif error.code == _NO_SERVER:
+                    raise LibraryError(self._trouble(error)) from error
                 raise
 
         with self.told():
@@ -156,12 +161,15 @@ class MilvusClient:
 
     def load(self, name: str) -> None:
         """Have a collection answer. Raises SearchError if it isn't there."""
+        with self.told():
+            self._load(name)
+
+    def _load(self, name: str) -> None:
         if name in self._ready:
             return
-        if not self.has(name):
+        if not self._client.has_collection(name):
             raise SearchError(f"{self.address.shown} has no collection {name}")
-        with self.told():
-            self._client.load_collection(name, replica_number=self.address.replicas)
+        self._client.load_collection(name, replica_number=self.address.replicas)
         self._ready.add(name)
 
     def width(self, name: str) -> int:
@@ -197,14 +205,14 @@ class MilvusClient:
                 schema.add_field(fact, DataType.DOUBLE if where else DataType.INT64)
             how = self._client.prepare_index_params()
             how.add_index(kind, index_type=index, metric_type=metric, params={})
-            with self.told():
+            with self.told():  # with its index it would be loaded at once, in one replica
                 self._client.create_collection(
                     name,
                     schema=schema,
-                    index_params=how,
                     num_shards=self.address.shards,
                     consistency_level="Strong",
                 )
+                self._client.create_index(name, how)
         self.load(name)
 
     def upsert(
@@ -249,11 +257,17 @@ class MilvusClient:
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
-            why = getattr(error, "message", "") or type(error).__name__
-            raise LibraryError(
-                f"{self.address.shown} can't be used: {str(why).splitlines()[0]}: see whether the "
-                "server is up, and try again"
-            ) from error
+            raise LibraryError(self._trouble(error)) from error
+
+    def _trouble(self, error: Exception) -> str:
+        why = _why(error)
+        return f"{self.address.shown} can't be used: {why}: see whether it is up, and try again"
+
+
+def _why(error: Exception) -> str:
+    """The first line of what a server or the connection said."""
+    said = getattr(error, "message", "") or getattr(error, "details", str)() or str(error)
+    return str(said).strip().splitlines()[0] if str(said).strip() else type(error).__name__
 
 
 def writes_of(settings: Mapping[str, str], name: str) -> int:

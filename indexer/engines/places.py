@@ -156,7 +156,9 @@ def _link_once(path: Path, data: bytes) -> None:
         _write_synced(aside, data)
         try:
             path.hardlink_to(aside)
-        except PermissionError:  # a file system without hard links
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
             if path.exists():
                 raise FileExistsError(path) from None
             aside.rename(path)

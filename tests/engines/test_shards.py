@@ -208,6 +208,23 @@ def test_of_two_attempts_at_a_shard_the_first_counts(folder: Path, tmp_path: Pat
     assert place.names("data") == [counting[0].data]
 
 
+def test_an_attempt_whose_record_is_there_already_has_won(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to its first writing was lost, and the second says that the record is there."""
+    place = Place(str(shards))
+    (shards / "commits" / "00000000.json").unlink()
+    write = place.write_once
+
+    def twice(name: str, data: bytes) -> bool:
+        assert write(name, data)
+        return write(name, data)
+
+    monkeypatch.setattr(place, "write_once", twice)
+    assert make_shard(place, begin([], place), 0)
+    assert (shards / "data" / committed(place)[0].data).is_file()
+
+
 def test_what_an_attempt_left_behind_is_not_read(shards: Path, local: Path, tmp_path: Path) -> None:
     one, *_ = (shards / "data").iterdir()
     shutil.copy(one, one.with_name("00000000-late.parquet"))  # written, never committed

@@ -89,7 +89,12 @@ class PostgresServer:
         return self._engine.connect().execution_options(**options)
 
     def read_version(self, connection: sa.Connection) -> int:
-        if connection.exec_driver_sql("SELECT to_regclass('fc7_schema')").scalar_one() is None:
+        # Not to_regclass: its memory is older than the lock, when another just made the tables.
+        there = (
+            "SELECT count(*) FROM pg_tables "
+            "WHERE tablename = 'fc7_schema' AND schemaname = ANY (current_schemas(false))"
+        )
+        if not connection.exec_driver_sql(there).scalar_one():
             return 0
         return int(connection.exec_driver_sql("SELECT version FROM fc7_schema").scalar_one())
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,16 +73,18 @@ def test_writers_at_once_follow_one_another_and_readers_see_whole_transactions(
     assert len(set(contents)) == writers * rounds * many
 
 
-def test_processes_that_make_the_tables_at_once_make_them_once(address: str) -> None:
-    code = (
-        "import sys\n"
-        "from indexer.catalog import Catalog\n"
-        "from indexer.engines.postgres import PostgresServer\n"
-        "Catalog(PostgresServer(sys.argv[1])).close()\n"
-    )
-    command = [sys.executable, "-c", code, address]
-    started = [subprocess.Popen(command, cwd=HOUSE) for _ in range(4)]
-    assert [process.wait() for process in started] == [0] * 4
+def test_those_that_make_the_tables_at_once_make_them_once(postgres: Server) -> None:
+    for _ in range(10):
+        address, together = postgres.new_database(), threading.Barrier(6)
+
+        def make(place: PostgresServer, together: threading.Barrier) -> None:
+            together.wait()
+            Catalog(place).close()
+
+        with ThreadPoolExecutor(together.parties) as pool:
+            places = [PostgresServer(address) for _ in range(together.parties)]
+            made = [pool.submit(make, place, together) for place in places]
+        assert [one.exception() for one in made] == [None] * together.parties
 
 
 def test_a_writer_that_died_keeps_nobody_out_and_leaves_nothing(

@@ -90,8 +90,8 @@ def some(library: Library, count: int) -> list[Path]:
 def filters_of(library: Library) -> list[Filters]:
     """Some of each kind that these photos have."""
     facets = library.facets()
-    folder = facets.folders[len(facets.folders) // 2][0]
-    label = facets.labels[0][0]
+    folders = list(dict(facets.folders))
+    folder, label = folders[len(folders) // 2], next(iter(dict(facets.labels)))
     return [
         NO_FILTERS,
         replace(NO_FILTERS, folder=folder),
@@ -157,7 +157,9 @@ def change(local: Library, far: Library, pictures: Path) -> None:
     for library in (local, far):
         report = library.index([pictures])
         assert (report.removed, report.moved, report.updated) == (20, 20, 20), report
-    gone = next(folder for folder, photos in local.facets().folders if 50 < photos < 2000)
+    gone = next(
+        folder for folder, photos in dict(local.facets().folders).items() if 50 < photos < 2000
+    )
     for library in (local, far):
         known = [photo for photo in library.photos(limit=1_000_000) if gone in photo.path.parents]
         with library._catalog.write() as writer:  # as a run does that finds the files gone

@@ -1,6 +1,7 @@
 # make demo                     install fc7 into .venv, index data/gallery, answer one query
 # make demo PHOTOS=~/Pictures   the same for your own folder
 # make test                     lint, types and all tests, in an environment of their own
+# make test-engines             what needs servers of its own: Milvus, PostgreSQL, Ray; EXTRA='-m light' is CI's part
 # make screenshots              docs/images/browser-*.jpg anew, from the sample gallery; needs Chromium
 # make gpu                      an environment with the GPU build of faiss (.venv-gpu)
 
@@ -9,7 +10,7 @@ PHOTOS ?= data/gallery
 SHELL := /bin/bash
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint chromium postgres screenshots gpu clean
+.PHONY: demo test test-engines lint chromium postgres screenshots gpu clean
 
 demo: .venv/ready
 	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
@@ -18,7 +19,12 @@ test: .venv-test/ready chromium
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile --ignore tests/engines
+
+# In a network namespace: Milvus and Ray listen at every address that there is.
+test-engines: .venv-test/engines postgres
+	OMP_NUM_THREADS=1 .venv-test/bin/python tests/engines/namespace.py \
+	  .venv-test/bin/python -m pytest -n 2 --dist loadfile tests/engines $(EXTRA)
 
 # Where Chromium is neither there nor can be installed, its tests skip and say so.
 chromium:
@@ -46,6 +52,11 @@ screenshots: .venv-test/ready chromium
 .venv-test/ready: pyproject.toml
 	@$(call venv,.venv-test)
 	.venv-test/bin/python $(PIP) --editable '.[test]'
+	@touch $@
+
+# `milvus` carries a server, for tests alone: people have servers of their own.
+.venv-test/engines: .venv-test/ready
+	.venv-test/bin/python $(PIP) --editable '.[test,cluster]' 'milvus==2.3.5'
 	@touch $@
 
 # faiss-cpu and faiss-gpu own the same files, so one must be gone before the other comes.

@@ -15,6 +15,8 @@ from indexer.engines.stores import TOKEN, parse_address
 from indexer.filters import Filters
 from retrieval.errors import LibraryError
 
+pytestmark = pytest.mark.light
+
 
 def test_an_address_has_a_server_a_name_and_options() -> None:
     address = parse_address("milvus://example.org/holidays?replicas=2&shards=4")

@@ -113,6 +113,7 @@ def check_nothing_is_left_over(far: Library) -> None:
         assert ids_in(client, one, "id > 0") == live
 
 
+@pytest.mark.light
 def test_photos_are_answered_as_by_a_local_library(both: tuple[Library, Library]) -> None:
     same_answers(*both, step=9)
 
@@ -132,6 +133,7 @@ def test_photos_are_answered_as_by_a_local_library(both: tuple[Library, Library]
     ],
     ids=str,
 )
+@pytest.mark.light
 def test_filters_on_what_never_changes_are_told_milvus(
     both: tuple[Library, Library], filters: Filters
 ) -> None:
@@ -142,6 +144,7 @@ def test_filters_on_what_never_changes_are_told_milvus(
         assert there.effort == here.effort
 
 
+@pytest.mark.light
 def test_folders_and_albums_are_told_milvus_as_ids(
     both: tuple[Library, Library], gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_albums_and_duplicates_are_found_alike(both: tuple[Library, Library]) ->
     assert pairs[0] == pairs[1]
 
 
+@pytest.mark.light
 def test_photos_that_come_change_move_and_leave_do_so_in_milvus_too(
     photos: Path, remote: Library, tmp_path: Path, extractor: Extractor, draw: Callable[..., Path]
 ) -> None:
@@ -245,6 +249,7 @@ def test_a_killed_run_leaves_nothing_that_counts(
     check_nothing_is_left_over(remote)
 
 
+@pytest.mark.light
 def test_an_answer_that_lacks_a_part_is_refused(photos: Path, remote: Library) -> None:
     remote.index([photos])
     client, name = client_of(remote)

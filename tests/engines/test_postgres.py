@@ -38,6 +38,7 @@ def name_of(address: str) -> str:
 # --- the command
 
 
+@pytest.mark.light
 def test_a_library_is_made_with_an_address_and_found_again_without_it(
     postgres: Server, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_browser_follows_the_library_to_its_database(library: Library, photo
         ("photos", ["address is like postgresql+psycopg://USER@HOST/DATABASE"]),
     ],
 )
+@pytest.mark.light
 def test_an_address_that_leads_nowhere_is_told_in_one_line(
     tmp_path: Path, photos: Path, address: str, words: list[str]
 ) -> None:
@@ -174,6 +176,7 @@ def test_an_old_library_stays_where_it_was_made(
         open_library(tmp_path / "local", catalog=other)
 
 
+@pytest.mark.light
 def test_no_two_libraries_share_a_database(
     library: Library, address: str, tmp_path: Path, photos: Path
 ) -> None:

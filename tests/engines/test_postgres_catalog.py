@@ -10,6 +10,8 @@ from test_catalog import *  # noqa: F403
 
 from indexer.engines.postgres import PostgresServer
 
+pytestmark = pytest.mark.light
+
 del test_a_file_that_is_no_database_is_refused  # noqa: F821
 
 

@@ -40,6 +40,7 @@ def fill(catalog: Catalog, first: int, many: int) -> None:
             writer.put_photos([(FileStat(f"/p/{first + at}", 1, 2), start + at)])
 
 
+@pytest.mark.light
 def test_writers_at_once_follow_one_another_and_readers_see_whole_transactions(
     catalog: Catalog, address: str
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_writer_that_died_keeps_nobody_out_and_leaves_nothing(
     assert catalog.folders() == [Path("/whole")]
 
 
+@pytest.mark.light
 def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_path: Path) -> None:
     names = ["b", "B", "a", "ä", "Z", "_", "ä", "é", "🙂", "z z", "z", "zz", "10", "9", "ｚ"]
     local = Catalog(tmp_path / "c.sqlite")
@@ -142,6 +144,7 @@ def test_numbers_as_large_as_files_have_come_back(catalog: Catalog) -> None:
 # --- the server goes away
 
 
+@pytest.mark.light
 def test_a_restarted_server_is_found_again(
     postgres: Server, library: Library, photos: Path
 ) -> None:

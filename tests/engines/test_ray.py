@@ -72,6 +72,7 @@ def shards(folder: Path) -> Path:
     return where
 
 
+@pytest.mark.light
 def test_what_ray_makes_is_what_one_process_makes_row_by_row(
     shards: Path, local: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_what_ray_makes_is_what_one_process_makes_row_by_row(
     assert check_same(local, tmp_path / "loaded")["photos"] == 56
 
 
+@pytest.mark.light
 def test_a_run_goes_on_and_is_loaded_and_then_nothing_is_left_to_index(
     shards: Path, folder: Path, local: Path, tmp_path: Path
 ) -> None:

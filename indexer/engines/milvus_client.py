@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,14 @@ _PATIENCE = 60.0  # seconds that a whole answer is waited for: a node is replace
 _A_TRY = 15.0  # seconds for one answer: a paused node gives none, another one may
 _NO_SERVER, _NO_COLLECTION, _NOT_LOADED = 2, 100, 101  # Milvus's error codes
 T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """A row of an answer."""
+
+    distance: float  # as Milvus gives it: squared Euclidean, or Hamming
+    id: int
+    code: bytes  # b"" if codes were not asked
 
 
 class MilvusClient:
@@ -50,8 +58,8 @@ class MilvusClient:
 
     def search(
         self, name: str, queries: Sequence[Any], most: int, expression: str, writes: int
-    ) -> list[list[tuple[float, int]]]:
-        """(distance as Milvus gives it, id) of the nearest of each query, nearest first.
+    ) -> list[list[Found]]:
+        """The nearest of each query, nearest first; of codes with the codes themselves.
 
         writes: of the collection, that must be seen.
         """
@@ -66,23 +74,24 @@ class MilvusClient:
         room = max(map(len, classes), default=0)
         limit = min(MOST, most + sum(map(len, classes)) if codes else max(most, room))
 
-        def ask() -> list[list[tuple[float, int]]]:
+        def ask() -> list[list[Found]]:
             found = self._client.search(
                 name,
                 data=[*queries, *callers],
                 limit=limit,
                 filter=f"({expression}) or {EXPRESSION}",
+                output_fields=["code"] if codes else [],
                 consistency_level="Strong",
                 timeout=_A_TRY,
             )
-            return [[(float(hit["distance"]), int(hit["id"])) for hit in hits] for hits in found]
+            return [[_found(hit) for hit in hits] for hits in found]
 
-        def whole(found: list[list[tuple[float, int]]]) -> bool:
-            called = [{id_ for _, id_ in hits} for hits in found[len(queries) :]]
+        def whole(found: list[list[Found]]) -> bool:
+            called = [{hit.id for hit in hits} for hits in found[len(queries) :]]
             return witnesses.missing(called) == 0
 
         found = self._ask(name, ask, whole)[: len(queries)]
-        return [[hit for hit in hits if hit[1] > 0][:most] for hits in found]
+        return [[hit for hit in hits if hit.id > 0][:most] for hits in found]
 
     def fetch(self, name: str, ids: Sequence[int], fields: Sequence[str]) -> list[dict[str, Any]]:
         """Rows by id, in the order of the ids, which must be known."""
@@ -262,6 +271,12 @@ class MilvusClient:
     def _trouble(self, error: Exception) -> str:
         why = _why(error)
         return f"{self.address.shown} can't be used: {why}: see whether it is up, and try again"
+
+
+def _found(hit: Any) -> Found:
+    code = hit["entity"].get("code")  # as bytes, or as a list of one
+    packed = b"" if code is None else bytes(code[0] if isinstance(code, list) else code)
+    return Found(float(hit["distance"]), int(hit["id"]), packed)
 
 
 def _why(error: Exception) -> str:

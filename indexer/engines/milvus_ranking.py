@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.engines.expressions import both_of
-from indexer.engines.milvus_client import MOST, WIDTH, MilvusClient, writes_of
+from indexer.engines.milvus_client import MOST, WIDTH, Found, MilvusClient, writes_of
 from retrieval.codes import WIDER, shorten
 from retrieval.errors import LibraryError, SearchError
 from retrieval.search import nearest_of, rank_rows
@@ -83,13 +83,13 @@ class MilvusRanking:
         codes = [row.tobytes() for row in np.packbits(activations > 0, axis=1)]
         listed = self._search(collection, codes, min(WIDER * shortlist, MOST), only)
         found = []
-        for query, mine, near in zip(queries, activations, listed, strict=True):
-            ids = sorted(id_ for _, id_ in near)
-            stored = self._client.fetch(collection, ids, ["code"])
-            packed = [np.frombuffer(_bytes(row["code"]), np.uint8) for row in stored]
-            if not packed:
+        for query, mine, some in zip(queries, activations, listed, strict=True):
+            if not some:
                 return nearest_of([], len(queries), k)
-            kept = np.array(ids)[np.sort(shorten(np.array(packed), mine, shortlist))]
+            near = sorted(some, key=lambda row: row.id)
+            ids = [row.id for row in near]
+            packed = np.array([np.frombuffer(row.code, np.uint8) for row in near])
+            kept = np.array(ids)[np.sort(shorten(packed, mine, shortlist))]
             found.append(rank_rows(query, kept, self._fp16(kept.tolist()), k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return nearest_of([(squared, nearest)], len(queries), k)
@@ -103,11 +103,11 @@ class MilvusRanking:
 
     def _search(
         self, name: str, queries: Sequence[Any], most: int, only: Passing | None
-    ) -> list[list[tuple[float, int]]]:
+    ) -> list[list[Found]]:
         """The nearest of each query among what passes one of the expressions."""
         if most > MOST:
             raise LibraryError(f"{most:,} answers were asked for: Milvus gives at most {MOST:,}")
-        found: list[list[tuple[float, int]]] = [[] for _ in queries]
+        found: list[list[Found]] = [[] for _ in queries]
         writes = writes_of(self._settings, name)
         for one in ("",) if only is None else only.expressions:
             both = both_of(self._shown, one)
@@ -117,18 +117,13 @@ class MilvusRanking:
 
 
 def _padded(
-    found: Sequence[Sequence[tuple[float, int]]],
+    found: Sequence[Sequence[Found]],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Answers of any length, as faiss would give them: padded with id -1."""
     longest = max(map(len, found), default=0)
     squared = np.full((len(found), longest), np.inf, np.float32)
     ids = np.full((len(found), longest), -1, np.int64)
     for row, hits in enumerate(found):
-        for at, (distance, id_) in enumerate(hits):
-            squared[row, at], ids[row, at] = distance, id_
+        for at, hit in enumerate(hits):
+            squared[row, at], ids[row, at] = hit.distance, hit.id
     return squared, ids
-
-
-def _bytes(stored: Any) -> bytes:
-    """A binary vector, as one client or another gives it."""
-    return bytes(stored[0] if isinstance(stored, list) else stored)

@@ -134,6 +134,27 @@ def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_pa
     local.close()
 
 
+def test_more_is_asked_about_at_once_than_a_statement_takes(catalog: Catalog) -> None:
+    many = 70_000  # PostgreSQL takes 65,535 values
+    with catalog.write() as writer:
+        writer.add_segment("s", many)
+        rows = [NewContent(f"hash {one}", dict(COLUMNS), (("cat", 0.5),)) for one in range(many)]
+        writer.add_contents(range(1, many + 1), "s", rows)
+        stats = [FileStat(f"/p/{one}", 10, 20) for one in range(many)]
+        writer.put_photos(list(zip(stats, range(1, many + 1), strict=True)))
+    photos = catalog.photos_of(range(1, many + 1))
+    assert {one: [str(photo.path) for photo in found] for one, found in photos.items()} == {
+        one: [f"/p/{one - 1}"] for one in range(1, many + 1)
+    }
+    ids = [photo.id for found in photos.values() for photo in found]
+    assert catalog.labels_of_photos(ids) == {one: [("cat", 0.5)] for one in ids}
+    with catalog.write() as writer:
+        writer.remove_photos(stat.path for stat in stats)
+        writer.replace_segments(["s"], None, range(1, many + 1))
+    assert catalog.count() == 0
+    assert catalog.hidden_contents() == []
+
+
 def test_numbers_as_large_as_files_have_come_back(catalog: Catalog) -> None:
     stat = FileStat("/p/a", 2**40, 2**62)
     with catalog.write() as writer:

@@ -19,7 +19,7 @@ test: .venv-test/ready chromium
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile --ignore tests/engines
+	OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/engines
 
 # In a network namespace: Milvus and Ray listen at every address that there is.
 test-engines: .venv-test/engines postgres

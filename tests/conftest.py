@@ -30,6 +30,15 @@ hypothesis.settings.load_profile("fc7")
 
 expect.set_options(timeout=PATIENCE)
 
+# What takes long goes first, so that no worker is left alone with it in the end.
+LONG = ("training", "watching", "library_page", "bench_index", "crash", "cli", "network_page")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: item.path.stem not in names)  # keeps the order otherwise
+
+
 GALLERY = Path(__file__).parent.parent / "data" / "gallery"
 
 

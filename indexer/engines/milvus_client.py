@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
     distance: float  # as Milvus gives it: squared Euclidean, or Hamming
     id: int
-    code: bytes  # b"" if codes were not asked
+    code: bytes  # b"" if it doesn't come with the answer
 
 
 class MilvusClient:
@@ -59,7 +59,7 @@ class MilvusClient:
     def search(
         self, name: str, queries: Sequence[Any], most: int, expression: str, writes: int
     ) -> list[list[Found]]:
-        """The nearest of each query, nearest first; of codes with the codes themselves.
+        """The nearest of each query, nearest first; of codes with the codes, but by milvus-lite.
 
         writes: of the collection, that must be seen.
         """
@@ -80,7 +80,7 @@ class MilvusClient:
                 data=[*queries, *callers],
                 limit=limit,
                 filter=f"({expression}) or {EXPRESSION}",
-                output_fields=["code"] if codes else [],
+                output_fields=["code"] if codes and self.address.is_server else [],
                 consistency_level="Strong",
                 timeout=_A_TRY,
             )
@@ -274,9 +274,13 @@ class MilvusClient:
 
 
 def _found(hit: Any) -> Found:
-    code = hit["entity"].get("code")  # as bytes, or as a list of one
-    packed = b"" if code is None else bytes(code[0] if isinstance(code, list) else code)
-    return Found(float(hit["distance"]), int(hit["id"]), packed)
+    return Found(float(hit["distance"]), int(hit["id"]), code_of(hit["entity"]))
+
+
+def code_of(row: Mapping[str, Any]) -> bytes:
+    """The code of a row, which comes as bytes or as a list of one; b"" if it has none."""
+    code = row.get("code", b"")
+    return bytes(code[0] if isinstance(code, list) else code)
 
 
 def _why(error: Exception) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.engines.expressions import both_of
-from indexer.engines.milvus_client import MOST, WIDTH, Found, MilvusClient, writes_of
+from indexer.engines.milvus_client import MOST, WIDTH, Found, MilvusClient, code_of, writes_of
 from retrieval.codes import WIDER, shorten
 from retrieval.errors import LibraryError, SearchError
 from retrieval.search import nearest_of, rank_rows
@@ -80,15 +80,18 @@ class MilvusRanking:
                 f"the photo's code has {activations.shape[1]} bits, those of {collection} {bits}"
             )
         shortlist = max(k, shortlist)
-        codes = [row.tobytes() for row in np.packbits(activations > 0, axis=1)]
-        listed = self._search(collection, codes, min(WIDER * shortlist, MOST), only)
+        asked = [row.tobytes() for row in np.packbits(activations > 0, axis=1)]
+        listed = self._search(collection, asked, min(WIDER * shortlist, MOST), only)
         found = []
         for query, mine, some in zip(queries, activations, listed, strict=True):
             if not some:
                 return nearest_of([], len(queries), k)
             near = sorted(some, key=lambda row: row.id)
             ids = [row.id for row in near]
-            packed = np.array([np.frombuffer(row.code, np.uint8) for row in near])
+            codes = [row.code for row in near]
+            if not all(codes):
+                codes = [code_of(row) for row in self._client.fetch(collection, ids, ["code"])]
+            packed = np.array([np.frombuffer(code, np.uint8) for code in codes])
             kept = np.array(ids)[np.sort(shorten(packed, mine, shortlist))]
             found.append(rank_rows(query, kept, self._fp16(kept.tolist()), k))
         squared, nearest = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -33,6 +33,11 @@ class MilvusAddress:
     shards: int = 1
 
     @property
+    def is_server(self) -> bool:
+        """Not a file of milvus-lite."""
+        return self.uri.startswith("http://")
+
+    @property
     def shown(self) -> str:
         """What messages call it."""
         return f"Milvus at {self.uri.removeprefix('http://')}"
@@ -118,7 +123,7 @@ def parse_address(address: str, name: str = "") -> MilvusAddress:
 def _written(address: MilvusAddress) -> str:
     """As it is kept: without what is secret."""
     options = f"replicas={address.replicas}&shards={address.shards}"
-    if address.uri.startswith("http://"):
+    if address.is_server:
         return f"milvus://{address.uri.removeprefix('http://')}/{address.name}?{options}"
     return f"{address.uri}?name={address.name}&{options}"
 

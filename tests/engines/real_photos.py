@@ -117,7 +117,7 @@ def compare(local: Library, far: Library) -> None:
                 moved += check(*answers)
             here, there = np.median(times, axis=1)
             said = {
-                name: str(getattr(filters, name))[-30:]
+                name: Path(str(getattr(filters, name))).name
                 for name in ("folder", "label", "since")
                 if getattr(filters, name) is not None
             }

@@ -14,18 +14,22 @@ It binds every address, so it starts only where there is none but loopback (see 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+import filelock
 import platformdirs
 import pytest
 from namespace import loopback_only
@@ -74,6 +78,9 @@ class MilvusServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.health = free_port()
+        place = Path("/proc/self/ns/net").stat().st_ino if sys.platform == "linux" else 0
+        # Its parts have ports of their own: there is one server at a time in a namespace.
+        self.turn = filelock.FileLock(Path(tempfile.gettempdir()) / f"fc7-milvus-{place}.lock")
 
     @property
     def uri(self) -> str:
@@ -112,9 +119,12 @@ class MilvusServer:
         import milvus
 
         if not (self.folder / "configs" / "milvus.yaml").exists():
-            config = milvus.MilvusServerConfig(data_dir=str(self.folder), proxy_port=self.port)
-            config.extra_configs.update(self.settings)
-            config.resolve()
+            with warnings.catch_warnings():  # it forgets to close the ports that it tries
+                warnings.simplefilter("ignore", ResourceWarning)
+                config = milvus.MilvusServerConfig(data_dir=str(self.folder), proxy_port=self.port)
+                config.extra_configs.update(self.settings)
+                config.resolve()
+                gc.collect()
 
     def stop(self) -> None:
         """Ask the server to end as an operator would: SIGTERM, then SIGKILL.
@@ -139,7 +149,12 @@ class MilvusServer:
         self.start()
 
     def __enter__(self) -> MilvusServer:
-        self.start()
+        self.turn.acquire()
+        try:
+            self.start()
+        except BaseException:
+            self.turn.release()
+            raise
         return self
 
     def __exit__(
@@ -149,6 +164,7 @@ class MilvusServer:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
+        self.turn.release()
 
 
 def wait_until_healthy(process: subprocess.Popen[bytes], port: int, patience: float) -> None:

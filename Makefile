@@ -2,6 +2,7 @@
 # make demo PHOTOS=~/Pictures   the same for your own folder
 # make test                     lint, types and all tests, in an environment of their own
 # make test-engines             what needs servers of its own: Milvus, PostgreSQL, Ray; EXTRA='-m light' is CI's part
+# make engine-faults PHOTOS=DIR  their parts killed for an hour, many photos compared: docs/scaling.md
 # make screenshots              docs/images/browser-*.jpg anew, from the sample gallery; needs Chromium
 # make gpu                      an environment with the GPU build of faiss (.venv-gpu)
 
@@ -10,7 +11,7 @@ PHOTOS ?= data/gallery
 SHELL := /bin/bash
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-engines lint chromium postgres screenshots gpu clean
+.PHONY: demo test test-engines engine-faults lint chromium postgres screenshots gpu clean
 
 demo: .venv/ready
 	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
@@ -25,6 +26,9 @@ test: .venv-test/ready chromium
 test-engines: .venv-test/engines postgres
 	OMP_NUM_THREADS=1 .venv-test/bin/python tests/engines/namespace.py \
 	  .venv-test/bin/python -m pytest -n 2 --dist loadfile tests/engines $(EXTRA)
+
+engine-faults: .venv-test/engines postgres
+	tests/engines/all_faults.sh "$(PHOTOS)"
 
 # Where Chromium is neither there nor can be installed, its tests skip and say so.
 chromium:

@@ -178,12 +178,12 @@ def _cluster_later(address: str | None) -> Iterator[Callable[[], None]]:
             raise EngineError(f"no Ray cluster at {address or 'this machine'}: {line}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)
 
-    try:
-        # Ray prints what it retries to stdout, which is for our answer. Its own logs keep it.
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    # Ray prints what it retries to stdout, which is for our answer. Its own logs keep it.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        try:
             yield connect
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

@@ -131,7 +131,7 @@ def test_what_goes_wrong_on_another_machine_is_one_line_here(
     [
         (["--address", "127.0.0.1:1"], 1, "no Ray cluster answers at 127.0.0.1:1: start one"),
         (["--address", "somewhere"], 1, "somewhere is no address of a Ray cluster: give HOST"),
-        (["--library", "x"], 2, "--library goes with fc7 load"),
+        (["--library", "x"], 2, "--library, --catalog and --store go with fc7 load"),
     ],
 )
 def test_wrong_usage_is_one_line(

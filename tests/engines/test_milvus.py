@@ -43,7 +43,7 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is never whole is refused after some seconds."""
-    monkeypatch.setattr(indexer.engines.milvus_client, "_PATIENCE", 5.0)
+    monkeypatch.setattr(indexer.engines.milvus_client, "_PATIENCE", 10.0)
 
 
 def address_of(milvus: MilvusServer) -> str:

@@ -40,6 +40,7 @@ def serving(
             process.kill()
     assert process.returncode == 0
     assert "Traceback" not in rest
+    assert "Stack (most recent call last)" not in rest
 
 
 def start_ui(

@@ -62,6 +62,8 @@ _OPTIONS = {
     "client.showErrorDetails": "none",
     "client.toolbarMode": "minimal",
     "global.developmentMode": False,
+    # st.pagination always has a default, and the address sets its page: that is meant so.
+    "global.disableWidgetStateDuplicationWarning": True,
     "logger.hideWelcomeMessage": True,
     "runner.postScriptGC": False,  # with a network loaded it takes half a second after each click
     "server.address": ADDRESS,

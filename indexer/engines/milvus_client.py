@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -47,6 +48,11 @@ class MilvusClient:
             raise LibraryError(
                 'a library on Milvus needs more: pip install "fc7[cluster]"'
             ) from error
+        if not address.is_server and find_spec("milvus_lite") is None:
+            raise LibraryError(
+                f"{address.uri} is for milvus-lite, which is not installed: "
+                'pip install "milvus-lite<3" "setuptools<81"'  # 3 has no binary vectors
+            )
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it is told as a line, below
         with self.told():
             self._client = pymilvus.MilvusClient(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import Library
+from indexer import Library, open_library
 from indexer.catalog import NewContent
 from indexer.engines.expressions import day_of, expression_of, facts_of
 from indexer.engines.stores import TOKEN, parse_address
@@ -52,6 +54,14 @@ def test_what_is_secret_comes_with_the_address_or_from_the_environment(
 def test_what_is_no_address_is_told(address: str, said: str) -> None:
     with pytest.raises(LibraryError, match=said):
         parse_address(address)
+
+
+def test_a_file_needs_milvus_lite_of_a_version_that_has_codes(tmp_path: Path) -> None:
+    pytest.importorskip("pymilvus", reason='pip install ".[cluster]"')
+    if find_spec("milvus_lite") is not None:
+        pytest.skip("milvus-lite is installed here")
+    with pytest.raises(LibraryError, match=r'not installed: pip install "milvus-lite<3"'):
+        open_library(tmp_path / "library", store=str(tmp_path / "vectors.db"))
 
 
 days = st.dates(date(1900, 1, 1), date(2099, 12, 31)).map(str)

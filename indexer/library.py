@@ -453,6 +453,7 @@ class Library:
         return settings.get("change", settings.get("generation", ""))  # older ones have no change
 
     def status(self) -> Status:
+        elsewhere = read_addresses(self.path)
         settings = self._catalog.settings()
         codes = codes_status(settings)
         photos = self.count()
@@ -460,8 +461,8 @@ class Library:
         storage = storage_of(self.path)
         return Status(
             path=self.path,
-            catalog=read_addresses(self.path).catalog,
-            store=read_addresses(self.path).store,
+            catalog=elsewhere.catalog,
+            store=elsewhere.store,
             photos=photos,
             folders=tuple(folders),
             folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),

@@ -3,6 +3,7 @@
 # make test                     lint, types and all tests, in an environment of their own
 # make test-engines             what needs servers of its own: Milvus, PostgreSQL, Ray; EXTRA='-m light' is CI's part
 # make engine-faults PHOTOS=DIR  their parts killed for an hour, many photos compared: docs/scaling.md
+# make torture                  faults, hostile files and load for some hours: docs/trust.md; PARTS='killed flips'
 # make screenshots              docs/images/browser-*.jpg anew, from the sample gallery; needs Chromium
 # make gpu                      an environment with the GPU build of faiss (.venv-gpu)
 
@@ -11,7 +12,7 @@ PHOTOS ?= data/gallery
 SHELL := /bin/bash
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-engines engine-faults lint chromium postgres screenshots gpu clean
+.PHONY: demo test test-engines engine-faults torture lint chromium postgres screenshots gpu clean
 
 demo: .venv/ready
 	@.venv/bin/python -P -m ui.demo "$(PHOTOS)"
@@ -26,6 +27,9 @@ test: .venv-test/ready chromium
 test-engines: .venv-test/engines postgres
 	OMP_NUM_THREADS=1 .venv-test/bin/python tests/engines/namespace.py \
 	  .venv-test/bin/python -m pytest -n 2 --dist loadfile tests/engines $(EXTRA)
+
+torture: .venv-test/torture chromium
+	OMP_NUM_THREADS=1 PYTHONPATH=tests .venv-test/bin/python -m torture $(PARTS) $(TORTURE)
 
 engine-faults: .venv-test/engines postgres
 	tests/engines/all_faults.sh "$(PHOTOS)"
@@ -56,6 +60,11 @@ screenshots: .venv-test/ready chromium
 .venv-test/ready: pyproject.toml
 	@$(call venv,.venv-test)
 	.venv-test/bin/python $(PIP) --editable '.[test]'
+	@touch $@
+
+# atheris fuzzes; its packages are for Linux alone.
+.venv-test/torture: .venv-test/ready
+	.venv-test/bin/python $(PIP) atheris
 	@touch $@
 
 # `milvus` carries a server, for tests alone: people have servers of their own.

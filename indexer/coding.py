@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,15 +94,16 @@ def recode(
     name = coders.put(coder, about)
     vectors.use(name, coders.read(name))  # as it will be read: in half precision
     known = catalog.segments()
-    done = 0
+    done, coded = 0, []
     for segment in known:
-        vectors.encode(segment.name)
+        coded.append(replace(segment, codes_sha256=vectors.encode(segment.name)))
         done += segment.rows
         if progress:
             progress(done, sum(one.rows for one in known))
     with catalog.write() as writer:
         writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
         writer.set(**vectors.marks())
+        writer.put_sums(coded)
     vectors.sweep(catalog)
     coders.sweep(name)
     return name

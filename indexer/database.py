@@ -5,8 +5,10 @@ What the two do differently is said here and there, and in the types of schema.p
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +47,9 @@ class Database(Protocol):
     def write_version(self, connection: sa.Connection, version: int) -> None:
         """Change it, in the transaction that changed the schema."""
 
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        """What of the schema isn't as these migrations make it; None: nothing is."""
+
     def next_content(self, connection: sa.Connection) -> int:
         """One more than any content id ever given."""
 
@@ -82,6 +87,11 @@ class SqliteFile:
     def write_version(self, connection: sa.Connection, version: int) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        made = _schema_of(tuple(migrations))
+        odd = made ^ frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+        return min((f"{kind} {name}" for kind, name, _, _ in odd), default=None)
+
     def next_content(self, connection: sa.Connection) -> int:
         used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
         return int(connection.execute(used).scalar_one()) + 1
@@ -117,6 +127,28 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
                 migrations[version](connection)
                 version += 1
                 database.write_version(connection, version)
+    with database.reading() as plain:
+        strange = database.strange(plain, migrations)
+    if strange is not None:
+        raise LibraryError(
+            f"{where} is damaged, or was changed by another program ({strange} is not as fc7 makes "
+            "it): fc7 restore a backup, or delete the library and index again"
+        )
+
+
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+
+
+@cache
+def _schema_of(migrations: tuple[Migration, ...]) -> frozenset[tuple[str, ...]]:
+    """What is in a catalogue that these have made."""
+    database = SqliteFile(Path(":memory:"))
+    with database.writing() as connection, connection.begin():
+        for migration in migrations:
+            migration(connection)
+        found = frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+    database.close()
+    return found
 
 
 @contextmanager
@@ -194,6 +226,12 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+    connection.create_function("row_sum", -1, _row_sum, deterministic=True)
+
+
+def _row_sum(*values: str | float | bytes | None) -> int:
+    """The checksum that triggers keep of each row (indexer/schema.py)."""
+    return zlib.crc32(repr(values).encode())
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -122,6 +122,11 @@ class Catalog:
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
 
+    def faults(self) -> tuple[list[str], dict[str, list[int]]]:
+        """What `Database.faults` says."""
+        with self._told(), self._database.reading() as connection:
+            return self._database.faults(connection)
+
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
@@ -164,6 +169,20 @@ class Catalog:
         """The greatest id of a content; 0 if there is none."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
+
+    def contents_in(self, segment: str) -> list[int]:
+        """The contents whose rows a segment has, in the order of their ids."""
+        c = t.contents.c
+        query = sa.select(c.id).where(c.segment == segment).order_by(c.id)
+        return [row.id for row in self.rows(query)]
+
+    def hashes(self) -> set[str]:
+        """Of all contents that have photos."""
+        return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}
+
+    def contents_of_hashes(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents of these hashes, by hash."""
+        return {row.hash: row.id for row in self.rows(sa.select(t.contents)) if row.hash in hashes}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
+from indexer.segments import file_sha256
 from indexer.vectors import Vectors
 from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
@@ -38,6 +39,13 @@ class CoderStore:
     def read(self, name: str) -> Coder:
         """Raises CodesError if it is missing or damaged."""
         return read_coder(self.path(name))[0]
+
+    def intact(self, name: str) -> Coder:
+        """`read`, if it is as it was stored; CodesError if not."""
+        coder = self.read(name)
+        if not file_sha256(self.path(name)).startswith(name):
+            raise CodesError(f"{self.path(name)} changed by itself")
+        return coder
 
     def put(self, coder: Coder, about: dict[str, str]) -> str:
         """Store a coder; return its name. It is on disk by then."""

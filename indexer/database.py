@@ -18,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from indexer.schema import Migration
+from indexer.schema import Migration, columns_of, row_sum
 from retrieval.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ class Database(Protocol):
 
     def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
         """What of the schema isn't as these migrations make it; None: nothing is."""
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        """What is wrong with the file, and the rows that changed by themselves: by table, rowids.
+
+        Of a server nothing is known.
+        """
 
     def next_content(self, connection: sa.Connection) -> int:
         """One more than any content id ever given."""
@@ -91,6 +97,21 @@ class SqliteFile:
         made = _schema_of(tuple(migrations))
         odd = made ^ frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
         return min((f"{kind} {name}" for kind, name, _, _ in odd), default=None)
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        wrong = [line for line in said if line != "ok"]
+        astray = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        wrong += [
+            f"row {row} of {table} names no row of {other}" for table, row, other, _ in astray
+        ]
+        changed = {}
+        for table, columns in columns_of(connection).items():
+            query = f"SELECT rowid FROM {table} WHERE checksum IS NOT {row_sum(columns)}"
+            rows = connection.exec_driver_sql(query).scalars().all()
+            if rows:
+                changed[table] = list(rows)
+        return wrong, changed
 
     def next_content(self, connection: sa.Connection) -> int:
         used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")

@@ -7,6 +7,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,19 @@ class SegmentStore:
 
     def remove(self, name: str) -> None:
         """Remove a file and its codes. A reader that has it mapped keeps it."""
-        for file in (self.path(name), *self._folder.glob(f"{Path(name).stem}.*.codes")):
+        self.path(name).unlink(missing_ok=True)
+        self.remove_codes(name)
+
+    def remove_codes(self, name: str) -> None:
+        """Remove the codes of a file."""
+        for file in self._folder.glob(f"{Path(name).stem}.*.codes"):
             file.unlink(missing_ok=True)
 
     def sweep(self, catalog: Catalog) -> None:
-        """Remove what a killed run left: files that the catalogue doesn't name, and other codes."""
+        """Remove what a killed run left: files that the catalogue doesn't name, and other codes.
+
+        Files of an older fc7 get their checksums.
+        """
         named = {segment.name for segment in catalog.segments()}
         kept = set(named)
         if self._coder is not None:
@@ -100,6 +109,19 @@ class SegmentStore:
         for file in self._folder.iterdir():
             if file.name not in kept:
                 file.unlink()
+        self._note_sums(catalog)
+
+    def _note_sums(self, catalog: Catalog) -> None:
+        old = [
+            replace(
+                one, sha256=file_sha256(self.path(one.name)), codes_sha256=self.encode(one.name)
+            )
+            for one in catalog.segments()
+            if one.sha256 is None and self.path(one.name).is_file()
+        ]
+        if old:
+            with catalog.write(contents=False) as writer:
+                writer.put_sums(old)
 
     def gather(self, catalog: Catalog) -> None:
         """Merge small files as they gather; each row is copied a few times in its life.

@@ -69,6 +69,19 @@ class ThumbnailStore:
                         left.discard(name)
         return left
 
+    def is_unreadable(self) -> bool:
+        """Whether the file is so damaged that nothing can be stored in it."""
+        try:
+            self.damaged(())
+        except LibraryError:
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Remove the file."""
+        for end in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + end).unlink(missing_ok=True)
+
     def remove(self, hashes: Iterable[str]) -> None:
         """Forget these; the file's room is used again."""
         gone = [(hash_,) for hash_ in hashes]

@@ -110,6 +110,9 @@ class PostgresServer:
         """A server has others to guard it."""
         return None
 
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        return [], {}
+
     def next_content(self, connection: sa.Connection) -> int:
         query = "SELECT last_value + CAST(is_called AS INTEGER) FROM contents_id_seq"
         return int(connection.exec_driver_sql(query).scalar_one())

@@ -176,6 +176,11 @@ class Catalog:
         query = sa.select(c.id).where(c.segment == segment).order_by(c.id)
         return [row.id for row in self.rows(query)]
 
+    def segment_of(self, content: int) -> str:
+        """The segment that its row is in. The content must be known."""
+        query = sa.select(t.contents.c.segment).where(t.contents.c.id == content)
+        return str(self.rows(query)[0].segment)
+
     def hashes(self) -> set[str]:
         """Of all contents that have photos."""
         return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}

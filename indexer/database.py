@@ -182,6 +182,8 @@ def told(database: Database, what: str) -> Iterator[None]:
         if complaint is None:
             raise
         raise LibraryError(f"{database.name} {what}: {complaint}") from error
+    except UnicodeDecodeError as error:  # SQLite's own message of a damaged schema
+        raise LibraryError(f"{database.name} {what}: it is damaged") from error
 
 
 def upsert(

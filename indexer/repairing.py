@@ -124,10 +124,11 @@ class _Mending:
         )
         if not ids:
             return
+        held = {self._catalog.segment_of(content) for content in ids}.union(damaged)
         done = sum(self._store_anew(found) for found in self._batches(sorted(ids), doubted))
-        yield f"{done:,} photos were described again"
-        for name in damaged:
-            yield from self._settle(name)
+        yield f"photos described again: {done:,}"
+        for name in held.intersection(one.name for one in self._catalog.segments()):
+            yield from self._settle(name, is_damaged=name in damaged)
 
     def _batches(
         self, ids: Sequence[int], doubted: set[int]
@@ -165,32 +166,33 @@ class _Mending:
             repair_rows.put_contents(writer, ids, segment.name, contents)
         return len(ids)
 
-    def _settle(self, name: str) -> Iterator[str]:
-        """Give up a damaged segment: what is left in it is kept as it is if it can be read."""
+    def _settle(self, name: str, *, is_damaged: bool) -> Iterator[str]:
+        """Put another in the place of a segment, of the rows that nothing else holds now.
+
+        Of a damaged one they are kept as they are, if it can be read.
+        """
         left = self._catalog.contents_in(name)
         new = None
-        if left:
-            with suppress(SearchError):
-                new = self._store.merge([name], np.array(left, np.int64))
+        with suppress(SearchError):
+            new = self._store.merge([name], np.array(left, np.int64)) if left else None
+        lost = [] if new is not None else left
+        photos = [one.path for shown in self._catalog.photos_of(lost).values() for one in shown]
         with self._catalog.write() as writer:
             if new is not None:
                 writer.add_segment(new)
-                writer.replace_segments([name], new.name, [])
-                yield (
-                    f"{len(left):,} descriptors of segments/{name} are kept as they were read, "
-                    "since their photos are not there: one of them may be wrong"
-                )
-            else:
-                gone = [str(photo.path) for photos in self._catalog.photos_of(left).values()
-                        for photo in photos]  # fmt: skip
-                writer.remove_photos(gone)
-                writer.replace_segments([name], None, left)
-                if left:
-                    yield (
-                        f"{len(gone):,} photos left the library, since their descriptors are "
-                        "damaged and their files not there: fc7 index takes them in again"
-                    )
+            writer.remove_photos(str(path) for path in photos)
+            writer.replace_segments([name], None if new is None else new.name, lost)
         self._store.remove(name)
+        if lost:
+            yield (
+                "photos that left the library, since their descriptors are damaged and their files "
+                f"not there (fc7 index takes them in again): {len(photos):,}"
+            )
+        elif left and is_damaged:
+            yield (
+                "descriptors kept as they were read, since their photos are not there (one may be "
+                f"wrong): {len(left):,}"
+            )
 
     # --- codes and thumbnails
 
@@ -257,11 +259,11 @@ def _mend_rows(writer: Writer, rows: dict[str, tuple[int, ...]]) -> Iterator[str
             repair_rows.remove_rows(writer, table, changed)
         elif table == "photos":
             repair_rows.read_again(writer, changed)
-            yield f"{len(changed):,} photos are read again by the next fc7 index"
+            yield f"photos that the next fc7 index reads again: {len(changed):,}"
         elif table == "settings":
             repair_rows.remove_passing_settings(writer, changed)
         elif table in _KEPT:
             repair_rows.accept_rows(writer, table, changed)
-            yield f"{len(changed):,} rows of {table} are kept as they are now: look at them"
+            yield f"rows of {table} kept as they are now (look at them): {len(changed):,}"
         elif table == "segments":
             repair_rows.accept_rows(writer, table, changed)

@@ -75,8 +75,8 @@ class SegmentRow:
 
     name: str
     rows: int
-    sha256: str | None = None  # of the file, hex; None: it is no file, or of an older fc7
-    codes_sha256: str | None = None  # of the file of its codes
+    sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
+    codes_sha256: str | None = None  # of its codes
 
 
 _AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
@@ -166,28 +166,19 @@ class Catalog:
         return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
 
     def last_content(self) -> int:
-        """The greatest id of a content; 0 if there is none."""
+        """The greatest id of a content, or 0."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
 
     def contents_in(self, segment: str) -> list[int]:
         """The contents whose rows a segment has, in the order of their ids."""
         c = t.contents.c
-        query = sa.select(c.id).where(c.segment == segment).order_by(c.id)
-        return [row.id for row in self.rows(query)]
-
-    def segment_of(self, content: int) -> str:
-        """The segment that its row is in. The content must be known."""
-        query = sa.select(t.contents.c.segment).where(t.contents.c.id == content)
-        return str(self.rows(query)[0].segment)
+        found = self.rows(sa.select(c.id).where(c.segment == segment).order_by(c.id))
+        return [row.id for row in found]
 
     def hashes(self) -> set[str]:
         """Of all contents that have photos."""
-        return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}
-
-    def contents_of_hashes(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents of these hashes, by hash."""
-        return {row.hash: row.id for row in self.rows(sa.select(t.contents)) if row.hash in hashes}
+        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""

@@ -73,6 +73,8 @@ def repair(library: Path, progress: Callable[[int, int], None] | None = None) ->
             if isinstance(store, SegmentStore):
                 notes += _Mending(library, catalog, store).mend(before.problems)
         after = inspect(library, tell)
+        lost = tuple(one for one in before.problems if one.kind == "log")
+        after = replace(after, problems=lost + after.problems)  # SQLite has emptied it since
         journal.conclude(problems=len(after.problems))
         return RepairReport(before, after, tuple(notes))
 

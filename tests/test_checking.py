@@ -185,6 +185,19 @@ def test_codes_coder_and_thumbnails_are_made_again(intact: Path) -> None:
     check_mended(intact, repair(intact))
 
 
+def test_a_damaged_log_of_a_killed_process_is_told_while_it_is_there(intact: Path) -> None:
+    kept = intact.with_name("kept")
+    with open_library(intact) as library:
+        album = library.albums.all()[0].id
+        for name in ("one", "two", "three"):
+            library.albums.rename(album, name)
+        shutil.copytree(intact, kept)
+    log = kept / "catalog.sqlite-wal"
+    flip_in(log, 200)
+    assert [problem.kind for problem in repair(kept).after.problems] == ["log"]
+    assert lines(kept) == []
+
+
 def test_a_schema_that_is_not_ours_is_refused(intact: Path) -> None:
     with closing(sqlite3.connect(intact / "catalog.sqlite")) as connection, connection:
         connection.execute("CREATE TRIGGER t AFTER INSERT ON photos BEGIN SELECT 1; END")

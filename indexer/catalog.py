@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -96,6 +97,7 @@ class Catalog:
         Raises LibraryError if it is newer or can't be used.
         """
         self._database: Database = SqliteFile(place) if isinstance(place, Path) else place
+        self._moment: sa.Connection | None = None  # of a snapshot
         where = str(place.parent) if isinstance(place, Path) else place.name
         try:
             with told(self._database, "can't be used as a library"):
@@ -119,6 +121,15 @@ class Catalog:
             now = uuid.uuid4().hex
             writer.set(change=now, **({"generation": now} if contents else {}))
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Catalog]:
+        """The catalogue as it is now, whatever is written meanwhile. For one thread, to read."""
+        with self._told(), self._database.snapshot() as connection, connection.begin():
+            view = copy(self)
+            view._moment = connection
+            view.generation()  # the first statement is the moment
+            yield view
+
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
 
@@ -131,6 +142,10 @@ class Catalog:
 
     def settings(self) -> dict[str, str]:
         return {row.key: row.value for row in self.rows(sa.select(t.settings))}
+
+    def generation(self) -> str:
+        """Another text each time that what is searched may have changed."""
+        return self.settings().get("generation", "")
 
     def folders(self) -> list[Path]:
         return [Path(row.path) for row in self.rows(sa.select(t.folders).order_by("path"))]
@@ -236,7 +251,7 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
@@ -339,8 +354,11 @@ class Catalog:
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             return connection.execute(query).all()
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.reading() if self._moment is None else nullcontext(self._moment)
 
 
 class Writer:

@@ -38,6 +38,9 @@ class Database(Protocol):
     def reading(self) -> sa.Connection:
         """A connection on which each statement sees whole transactions."""
 
+    def snapshot(self) -> sa.Connection:
+        """One whose transaction sees all as it was at its first statement; it waits for nobody."""
+
     def writing(self) -> sa.Connection:
         """One whose transactions wait for those of other writers to end, anybody's."""
 
@@ -74,7 +77,9 @@ class SqliteFile:
 
     def __init__(self, file: Path) -> None:
         self.name = str(file)
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
+        # No most number of connections: those who wait to write would keep others from reading.
+        url = sa.URL.create("sqlite", database=str(file))
+        self._engine = sa.create_engine(url, max_overflow=-1)
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
 
@@ -84,8 +89,11 @@ class SqliteFile:
     def reading(self) -> sa.Connection:
         return self._engine.connect()
 
+    def snapshot(self) -> sa.Connection:
+        return self._engine.connect().execution_options(fc7_begin="BEGIN")
+
     def writing(self) -> sa.Connection:
-        return self._engine.connect().execution_options(fc7_write=True)
+        return self._engine.connect().execution_options(fc7_begin="BEGIN IMMEDIATE")
 
     def read_version(self, connection: sa.Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
@@ -258,5 +266,6 @@ def _row_sum(*values: str | float | bytes | None) -> int:
 
 
 def _begin(connection: sa.Connection) -> None:
-    if connection.get_execution_options().get("fc7_write", False):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else one SELECT, a transaction by itself
+    said = connection.get_execution_options().get("fc7_begin")
+    if said is not None:
+        connection.exec_driver_sql(said)  # else one SELECT, a transaction by itself

@@ -250,9 +250,7 @@ class Albums:
 
     def rename(self, album: int, name: str) -> Album:
         """Call it so from now on. An empty name brings its title back."""
-        name = re.sub(r"\s+", " ", name).strip()
-        if len(name) > _LONGEST_NAME:
-            raise LibraryError(f"that name has {len(name)} characters: {_LONGEST_NAME} at most")
+        name = _tidy(name)
         with self._editing(album) as writer:
             rows.change_album(writer, album, name=name or None)
         return self.get(album)
@@ -296,12 +294,14 @@ class Albums:
 
     def create(self, name: str, photos: Collection[int]) -> Album:
         """Make an album of these photos; they stay in their others too."""
+        name = _tidy(name)
         with self._catalog.write(contents=False) as writer:
             self._check(writer, photos)
             id_ = rows.add_album(writer, "", kept=True)
             rows.put_photos(writer, id_, photos)
             self._describe(writer, id_)
-        return self.rename(id_, name)
+            rows.change_album(writer, id_, name=name or None)
+        return self.get(id_)
 
     @contextmanager
     def _editing(self, *albums: int) -> Iterator[Writer]:
@@ -344,6 +344,14 @@ class Albums:
         folder, inside = Counter(fact.path.parent for fact in own).most_common(1)[0]
         fills = inside >= _FILLED * max(len(own), rows.count_under(source, folder))
         return title_of(len(own), labels, folder.name if fills else "", dates)
+
+
+def _tidy(name: str) -> str:
+    """A name as it is kept. Raises LibraryError if it is too long."""
+    name = re.sub(r"\s+", " ", name).strip()
+    if len(name) > _LONGEST_NAME:
+        raise LibraryError(f"that name has {len(name)} characters: {_LONGEST_NAME} at most")
+    return name
 
 
 def _fingerprint(contents: Mapping[int, int]) -> str:

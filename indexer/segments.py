@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
+from indexer.syncing import make_folder, sync
 from indexer.vectors import Ranking
 from retrieval.codes import Coder
 from retrieval.search import (
@@ -40,7 +40,7 @@ class SegmentStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._coder: tuple[str, Coder] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def close(self) -> None:
         """Files are held by who has opened them."""
@@ -152,9 +152,9 @@ class SegmentStore:
         partial = self.path(name + _PARTIAL)
         try:
             write(partial)
-            _sync(partial)
+            sync(partial)
             partial.rename(self.path(name))
-            _sync(self._folder)
+            sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -200,11 +200,3 @@ def hollow(segments: Sequence[SegmentRow], live: Mapping[str, int]) -> list[str]
     live: how many rows of a file still have one.
     """
     return [one.name for one in segments if live.get(one.name, 0) * 2 <= one.rows]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

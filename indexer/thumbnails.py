@@ -27,7 +27,7 @@ class ThumbnailStore:
         """Store JPEGs by hash, all at once, whatever was there."""
         with self._open("rwc") as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL)"
             )

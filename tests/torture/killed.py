@@ -89,7 +89,7 @@ def at_random(bench: Bench, kills: int, seed: int = 0) -> Tried:
 
 
 def at_points(bench: Bench, every: int = 1) -> Tried:
-    """Kill it before and after each thing that outlives a process."""
+    """Kill it between any two things that outlive a process."""
     tried = Tried()
     outcome = bench.fork(dying, bench.name, bench.copy(), bench.photos, -1)
     names = outcome.value or []
@@ -125,11 +125,9 @@ def dying(name: str, library: Path, photos: Path, number: int) -> list[str]:
         real: Callable[..., Any] = getattr(owner, method)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            what = f"{method} {args[0] if isinstance(args[0], str | Path) else ''}"
-            pass_by(f"before {what} ({len(points)})")
-            result = real(*args, **kwargs)
-            pass_by(f"after {what} ({len(points)})")
-            return result
+            what = Path(args[0]).name if isinstance(args[0], str | Path) else ""
+            pass_by(f"before {method} {what} ({len(points)})")
+            return real(*args, **kwargs)
 
         setattr(owner, method, call)
 
@@ -140,6 +138,7 @@ def dying(name: str, library: Path, photos: Path, number: int) -> list[str]:
     around(ThumbnailStore, "put")
     around(ThumbnailStore, "remove")
     do(name, library, photos)
+    pass_by("after all")
     return points
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,12 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A registered FAISS file, and how many rows it holds."""
+    """A part of the vectors that counts: a FAISS file, or a collection on a server."""
 
     name: str
     rows: int
+    sha256: str | None = None  # of the file, hex; None: it is no file, or of an older fc7
+    codes_sha256: str | None = None  # of the file of its codes
 
 
 _AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
@@ -120,6 +122,11 @@ class Catalog:
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
 
+    def faults(self) -> tuple[list[str], dict[str, list[int]]]:
+        """What `Database.faults` says."""
+        with self._told(), self._database.reading() as connection:
+            return self._database.faults(connection)
+
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
@@ -130,7 +137,7 @@ class Catalog:
 
     def segments(self) -> list[SegmentRow]:
         rows = self.rows(sa.select(t.segments).order_by("name"))
-        return [SegmentRow(row.name, row.rows) for row in rows]
+        return [SegmentRow(row.name, row.rows, row.sha256, row.codes_sha256) for row in rows]
 
     def live_rows(self) -> dict[str, int]:
         """How many rows of each segment still have a photo; looks at every content."""
@@ -162,6 +169,25 @@ class Catalog:
         """The greatest id of a content; 0 if there is none."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
+
+    def contents_in(self, segment: str) -> list[int]:
+        """The contents whose rows a segment has, in the order of their ids."""
+        c = t.contents.c
+        query = sa.select(c.id).where(c.segment == segment).order_by(c.id)
+        return [row.id for row in self.rows(query)]
+
+    def segment_of(self, content: int) -> str:
+        """The segment that its row is in. The content must be known."""
+        query = sa.select(t.contents.c.segment).where(t.contents.c.id == content)
+        return str(self.rows(query)[0].segment)
+
+    def hashes(self) -> set[str]:
+        """Of all contents that have photos."""
+        return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}
+
+    def contents_of_hashes(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents of these hashes, by hash."""
+        return {row.hash: row.id for row in self.rows(sa.select(t.contents)) if row.hash in hashes}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
@@ -352,15 +378,24 @@ class Writer:
     def remove_folder(self, folder: Path) -> None:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
-    def add_segment(self, name: str, rows: int) -> None:
-        """List a part of the vectors, with so many rows, or so many more (or less)."""
+    def add_segment(self, segment: SegmentRow) -> None:
+        """List a part of the vectors, with its rows, or so many more (or less) if it is there."""
         known = self._connection.execute(
             sa.update(t.segments)
-            .where(t.segments.c.name == name)
-            .values(rows=t.segments.c.rows + rows)
+            .where(t.segments.c.name == segment.name)
+            .values(rows=t.segments.c.rows + segment.rows)
         )
         if not known.rowcount:
-            self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
+            self._connection.execute(sa.insert(t.segments).values(**asdict(segment)))
+
+    def put_sums(self, segments: Sequence[SegmentRow]) -> None:
+        """Note what the files of these segments hold now."""
+        for one in segments:
+            self._connection.execute(
+                sa.update(t.segments)
+                .where(t.segments.c.name == one.name)
+                .values(rows=one.rows, sha256=one.sha256, codes_sha256=one.codes_sha256)
+            )
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]

@@ -43,6 +43,7 @@ from indexer.map import Map
 from indexer.run import IndexReport, Run
 from indexer.status import Status, read_status
 from indexer.storing import Store
+from indexer.syncing import make_folder
 from indexer.thumbnails import ThumbnailStore
 from indexer.work import Work, read_work, working
 from retrieval.errors import LibraryError
@@ -459,7 +460,7 @@ class Library:
         if not create:
             raise LibraryError(f"no library in {self.path}: fc7 index FOLDER makes one")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise LibraryError(f"{self.path} can't be made: {error.strerror}") from error
         if any(self.path.iterdir()) and not (self.path / "segments").is_dir():

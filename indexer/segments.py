@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
+from indexer.syncing import make_folder, sync
 from indexer.vectors import Blocks, Ranking
 from retrieval.codes import Coder
 from retrieval.search import (
@@ -42,7 +42,7 @@ class SegmentStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._coder: tuple[str, Coder] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def close(self) -> None:
         """Files are held by who has opened them."""
@@ -175,9 +175,9 @@ class SegmentStore:
         partial = self.path(name + _PARTIAL)
         try:
             write(partial)
-            _sync(partial)
+            sync(partial)
             partial.rename(self.path(name))
-            _sync(self._folder)
+            sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -238,11 +238,3 @@ def _in_blocks(
     for ids, rows in files:
         for start in range(0, len(ids), _BLOCK):
             yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

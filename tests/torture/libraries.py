@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torture.forking import extractor
 
 from indexer import Library, open_library
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
+from torture.forking import extractor
 
 _NEAR = 2e-3  # distances differ so much where a photo was in another batch
 _BITS = 2  # so do codes
@@ -210,7 +210,7 @@ def make_old(library: Path, version: int) -> None:
                 f'"{row[1]}"' for row in connection.execute(f"PRAGMA main.table_info({name})")
             )
             connection.execute(
-                f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM new.{name}"  # noqa: S608
+                f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM new.{name}"
             )
         connection.execute("DELETE FROM main.sqlite_sequence WHERE name NOT IN "
                            "(SELECT name FROM main.sqlite_master)")  # fmt: skip

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import indexer.coding
 import indexer.pipeline
 from indexer.storing import Store
 from torture.commands import NOBODY, Said, fc7, owned_by
-from torture.forking import Trials, trials
+from torture.forking import Trials
 from torture.libraries import Summary, differences, problems, summary
 from torture.mounting import detach, make_read_only, mount_memory, own_mounts, show_again
 from torture.operations import BATCH, prepare
-from torture.table import Row, times
 
 LEVELS = 60  # how full a disk is tried, for each of the commands that write
 _DISK = 48  # MB

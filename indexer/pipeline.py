@@ -53,11 +53,12 @@ def read_file(
             hash_, picture = take(file, framing, side, partial(is_known, before.st_size))
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise ImageError("changed while it was read")
+                return Skip(path, "changed while it was read", lasts=False)
     except ImageError as error:
         return Skip(path, error.reason)
     except OSError as error:
-        return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
+        why = f"can't be read: {error.strerror or type(error).__name__}"
+        return Skip(path, why, lasts=False)
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
@@ -112,8 +113,16 @@ class Pipeline:
         self._sizes = catalog.sizes()
         self._spent: Counter[str] = Counter()  # nanoseconds, and files
 
-    def run(self, stats: Iterable[FileStat], progress: Callable[[int], None]) -> None:
-        """Read, describe and store the files. progress: called with how many are done."""
+    def run(
+        self,
+        stats: Iterable[FileStat],
+        progress: Callable[[int], None],
+        in_doubt: Callable[[], None],
+    ) -> None:
+        """Read, describe and store the files. progress: called with how many are done.
+
+        in_doubt: called before a batch is stored of which a file could not be read; may raise.
+        """
         todo, done, size = iter(stats), 0, BATCH
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="decode")
         try:
@@ -125,6 +134,8 @@ class Pipeline:
                     items.append((stat, future.result()))
                     done += 1
                     progress(done)
+                if any(isinstance(item, Skip) and not item.lasts for _, item in items):
+                    in_doubt()
                 read = time.monotonic_ns()
                 ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
                 described = describe(self._extractor, items)

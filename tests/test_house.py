@@ -31,6 +31,7 @@ HOMES = {
         "catalog",
         "schema",
         "album_rows",
+        "content_rows",
         "copy_rows",
         "facets",
         "map_rows",

@@ -24,10 +24,10 @@ from indexer.backup import back_up, restore
 from indexer.finder import Mode
 from retrieval.errors import BackupError
 from retrieval.extractor import Extractor
+from torture.processes import HOUSE, environment
 from torture.table import Row, times
 from torture.writers import WRITERS, digest_of
 
-HOUSE = Path(__file__).parent.parent.parent
 _PATIENCE = 120.0  # seconds for anything at all to happen
 
 # A process that does one thing, once it has said that it begins. It kills itself at the n-th thing
@@ -118,7 +118,7 @@ def writing(
         subprocess.Popen(
             [sys.executable, "-m", "torture.writers", name,
              *map(str, (library, photos, states, stop))],
-            cwd=HOUSE, env=os.environ | {"PYTHONPATH": f"{HOUSE}:{HOUSE / 'tests'}"},
+            cwd=HOUSE, env=environment(),
         )
         for name in writers
     ]  # fmt: skip

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,12 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A registered FAISS file, and how many rows it holds."""
+    """A part of the vectors that counts: a FAISS file, or a collection on a server."""
 
     name: str
     rows: int
+    sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
+    codes_sha256: str | None = None  # of its codes
 
 
 _AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
@@ -94,6 +97,7 @@ class Catalog:
         Raises LibraryError if it is newer or can't be used.
         """
         self._database: Database = SqliteFile(place) if isinstance(place, Path) else place
+        self._moment: sa.Connection | None = None  # of a snapshot
         where = str(place.parent) if isinstance(place, Path) else place.name
         try:
             with told(self._database, "can't be used as a library"):
@@ -117,20 +121,38 @@ class Catalog:
             now = uuid.uuid4().hex
             writer.set(change=now, **({"generation": now} if contents else {}))
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Catalog]:
+        """The catalogue as it is now, whatever is written meanwhile. For one thread, to read."""
+        with self._told(), self._database.snapshot() as connection, connection.begin():
+            view = copy(self)
+            view._moment = connection
+            view.generation()  # the first statement is the moment
+            yield view
+
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
+
+    def faults(self) -> tuple[list[str], dict[str, list[int]]]:
+        """What `Database.faults` says."""
+        with self._told(), self._database.reading() as connection:
+            return self._database.faults(connection)
 
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
         return {row.key: row.value for row in self.rows(sa.select(t.settings))}
 
+    def generation(self) -> str:
+        """Another text each time that what is searched may have changed."""
+        return self.settings().get("generation", "")
+
     def folders(self) -> list[Path]:
         return [Path(row.path) for row in self.rows(sa.select(t.folders).order_by("path"))]
 
     def segments(self) -> list[SegmentRow]:
         rows = self.rows(sa.select(t.segments).order_by("name"))
-        return [SegmentRow(row.name, row.rows) for row in rows]
+        return [SegmentRow(row.name, row.rows, row.sha256, row.codes_sha256) for row in rows]
 
     def live_rows(self) -> dict[str, int]:
         """How many rows of each segment still have a photo; looks at every content."""
@@ -159,9 +181,19 @@ class Catalog:
         return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
 
     def last_content(self) -> int:
-        """The greatest id of a content; 0 if there is none."""
+        """The greatest id of a content, or 0."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
+
+    def contents_in(self, segment: str) -> list[int]:
+        """The contents whose rows a segment has, in the order of their ids."""
+        c = t.contents.c
+        found = self.rows(sa.select(c.id).where(c.segment == segment).order_by(c.id))
+        return [row.id for row in found]
+
+    def hashes(self) -> set[str]:
+        """Of all contents that have photos."""
+        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
@@ -219,7 +251,7 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
@@ -322,8 +354,11 @@ class Catalog:
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             return connection.execute(query).all()
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.reading() if self._moment is None else nullcontext(self._moment)
 
 
 class Writer:
@@ -352,15 +387,24 @@ class Writer:
     def remove_folder(self, folder: Path) -> None:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
-    def add_segment(self, name: str, rows: int) -> None:
-        """List a part of the vectors, with so many rows, or so many more (or less)."""
+    def add_segment(self, segment: SegmentRow) -> None:
+        """List a part of the vectors, with its rows, or so many more (or less) if it is there."""
         known = self._connection.execute(
             sa.update(t.segments)
-            .where(t.segments.c.name == name)
-            .values(rows=t.segments.c.rows + rows)
+            .where(t.segments.c.name == segment.name)
+            .values(rows=t.segments.c.rows + segment.rows)
         )
         if not known.rowcount:
-            self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
+            self._connection.execute(sa.insert(t.segments).values(**asdict(segment)))
+
+    def put_sums(self, segments: Sequence[SegmentRow]) -> None:
+        """Note what the files of these segments hold now."""
+        for one in segments:
+            self._connection.execute(
+                sa.update(t.segments)
+                .where(t.segments.c.name == one.name)
+                .values(rows=one.rows, sha256=one.sha256, codes_sha256=one.codes_sha256)
+            )
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]

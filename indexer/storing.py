@@ -88,12 +88,12 @@ class Store:
             for one in (described.contents[i] for i in at)
         ]
         fc7 = described.fc7[at].astype(np.float32, copy=False)
-        name = self._vectors.write(ids, fc7, rows)
+        segment = self._vectors.write(ids, fc7, rows)
         jpegs = [described.thumbnails[i] for i in at]
         self._thumbnails.put(dict(zip((row.hash for row in rows), jpegs, strict=True)))
-        writer.add_segment(name, len(at))
+        writer.add_segment(segment)
         writer.set(**self._vectors.marks())
-        writer.add_contents(ids.tolist(), name, rows)
+        writer.add_contents(ids.tolist(), segment.name, rows)
         return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
 
     def _store_photos(

@@ -26,7 +26,7 @@ import filelock
 
 from retrieval.errors import Fc7Error, LibraryBusyError, LibraryError
 
-What = Literal["index", "load", "codes", "forget"]
+What = Literal["index", "load", "codes", "forget", "check"]
 End = Literal["done", "stopped", "failed", "died"]
 
 LOCK = "index.lock"
@@ -117,7 +117,10 @@ class Journal:
     def write(self) -> None:
         """Replace the file as a whole. A full disk must stop the run itself, not what it tells."""
         self._written = time.time()
-        _write_text(self._library / _FILE, json.dumps(asdict(self._work)))
+        file = (
+            self._library / _FILE
+        )  # one run at a time writes it, so what a killed one left is used
+        _write_text(file, json.dumps(asdict(self._work)), aside=file.with_suffix(".json.partial"))
 
 
 @contextmanager
@@ -228,9 +231,9 @@ def _read_text(file: Path) -> str:
         return ""
 
 
-def _write_text(file: Path, text: str) -> bool:
+def _write_text(file: Path, text: str, aside: Path | None = None) -> bool:
     """Replace a file, so that who reads it finds the old text or the new one."""
-    aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    aside = aside or file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
     try:
         aside.write_text(text, encoding="utf-8")
         aside.replace(file)

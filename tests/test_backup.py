@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from torture import backups
-from torture.libraries import answers
+from torture.answering import answers
 from torture.writers import digest_of
 
 from indexer import Library, open_library

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from torture.libraries import Answers, answers
+from torture.answering import Answers, answers
 
 from indexer import Library, open_library
 from indexer.schema import MIGRATIONS

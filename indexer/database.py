@@ -79,7 +79,7 @@ class SqliteFile:
         self.name = str(file)
         # No most number of connections: those who wait to write would keep others from reading.
         url = sa.URL.create("sqlite", database=str(file))
-        self._engine = sa.create_engine(url, max_overflow=-1)
+        self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
 

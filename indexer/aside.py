@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from indexer.syncing import sync
 from retrieval.errors import BackupError
 
 
@@ -69,16 +70,8 @@ def put(whole: Path, file: Path) -> None:
             whole.rename(file)
     except FileExistsError as error:
         raise already_there(file) from error
-    sync_folder(file.parent)
+    sync(file.parent)
 
 
 def already_there(file: Path) -> BackupError:
     return BackupError(f"{file} is there already: give another name, or remove it first")
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

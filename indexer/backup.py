@@ -26,16 +26,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from indexer.archive import Archive, Member, write_archive
-from indexer.aside import already_there, aside, put, sync_folder
+from indexer.aside import already_there, aside, put
 from indexer.engines.addresses import read_addresses
 from indexer.engines.catalogs import has_catalog
 from indexer.schema import MIGRATIONS
+from indexer.syncing import make_folder, sync
 from retrieval.errors import BackupError, LibraryError
 
 FORMAT = 1  # of backups
 _CATALOG = "catalog.sqlite"
 _THUMBNAILS = "thumbnails.sqlite"
 _FOLDERS = ("segments", "coders")
+_WITH_SUMS = 3  # the schema since which files have checksums in the catalogue
 _NAMES = re.compile(  # of all that a library consists of
     r"catalog\.sqlite|thumbnails\.sqlite|coders/[0-9a-f]{16}\.safetensors"
     r"|segments/[0-9a-f]{32}(\.faiss|\.[0-9a-f]{16}\.codes)"
@@ -70,11 +72,12 @@ def back_up(library: Path, file: Path, progress: Progress | None = None) -> Back
     if os.path.lexists(file):
         raise already_there(file)
     with aside(file) as folder, ExitStack() as opened:
-        files, about = _collect(library, folder, opened)
+        files, about, known = _collect(library, folder, opened)
         total = sum(os.fstat(one.fileno()).st_size for _, one in files)
         whole = folder / "whole"
         with whole.open("xb") as out:
             members = write_archive(out, about, files, _adding(progress, total))
+            _compare(members, known, library)
             out.flush()
             os.fsync(out.fileno())
         put(whole, file)
@@ -102,6 +105,7 @@ def restore(file: Path, library: Path, progress: Progress | None = None) -> Back
         source = file.open("rb")
     except OSError as error:
         raise BackupError(f"{file} can't be read: {error.strerror}") from error
+    make_folder(library.parent)
     with source, aside(library) as folder:
         archive = Archive(file, source)
         _check(archive, file)
@@ -111,9 +115,9 @@ def restore(file: Path, library: Path, progress: Progress | None = None) -> Back
             (whole / name).mkdir(parents=True)
         archive.unpack(lambda name: whole / name, _adding(progress, total))
         for name in (*_FOLDERS, "."):
-            sync_folder(whole / name)
+            sync(whole / name)
         whole.rename(library)  # fails if something has come there that isn't an empty folder
-        sync_folder(library.parent)
+        sync(library.parent)
     return _report(archive.about, archive.members)
 
 
@@ -122,8 +126,8 @@ def restore(file: Path, library: Path, progress: Progress | None = None) -> Back
 
 def _collect(
     library: Path, folder: Path, opened: ExitStack
-) -> tuple[list[tuple[str, BinaryIO]], dict[str, object]]:
-    """All files of the library at one moment, open; and what the manifest says of them.
+) -> tuple[list[tuple[str, BinaryIO]], dict[str, object], dict[str, str]]:
+    """All files of the library at one moment, open; what the manifest says; what `_named` knows.
 
     folder: where snapshots are put; they have no names any more when this returns.
     """
@@ -133,9 +137,9 @@ def _collect(
             catalog, thumbnails = folder / _CATALOG, folder / _THUMBNAILS
             _snapshot(library / _CATALOG, catalog)
             made = datetime.now(UTC).isoformat(timespec="seconds")
-            schema, photos, names = _named(catalog, library)
+            schema, photos, known = _named(catalog, library)
             files, missing = [], set()
-            for name in names:
+            for name in known:
                 try:
                     files.append((name, kept.enter_context(_own_file(library / name))))
                 except FileNotFoundError:
@@ -160,7 +164,7 @@ def _collect(
                 "made": made,
                 "photos": photos,
             }
-            return files, about
+            return files, about, known
 
 
 def _snapshot(source: Path, target: Path) -> None:
@@ -178,8 +182,11 @@ def _snapshot(source: Path, target: Path) -> None:
         raise LibraryError(f"{source} can't be saved: {error}") from error
 
 
-def _named(catalog: Path, library: Path) -> tuple[int, int, list[str]]:
-    """Of a snapshot: its schema, its photos, and the names of the files that belong to it."""
+def _named(catalog: Path, library: Path) -> tuple[int, int, dict[str, str]]:
+    """Of a snapshot: its schema, its photos, and the files that belong to it.
+
+    The files by name, with the beginning of their sha256: "" where an older fc7 knew none.
+    """
     try:
         with closing(_read_only(catalog)) as connection:
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
@@ -188,19 +195,34 @@ def _named(catalog: Path, library: Path) -> tuple[int, int, list[str]]:
                     f"{library} was made by a newer fc7 (schema {schema}, this one knows "
                     f"{len(MIGRATIONS)}): update fc7"
                 )
+            (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if told != "ok":
+                raise LibraryError(f"{library / _CATALOG} is damaged: {told}")
             (photos,) = connection.execute("SELECT count(*) FROM photos").fetchone()
             coders = connection.execute("SELECT value FROM settings WHERE key = 'coder'").fetchall()
-            segments = connection.execute("SELECT name FROM segments ORDER BY name").fetchall()
+            sums = "sha256, codes_sha256" if schema >= _WITH_SUMS else "NULL, NULL"
+            segments = connection.execute(f"SELECT name, {sums} FROM segments").fetchall()
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{library / _CATALOG} is damaged: {error}") from error
-    names = [f"coders/{coder}.safetensors" for (coder,) in coders]
-    for (segment,) in segments:
+    names = {f"coders/{coder}.safetensors": str(coder) for (coder,) in coders}
+    for segment, rows, codes in segments:
+        names[f"segments/{segment}"] = str(rows or "")
         stem = str(segment).removesuffix(".faiss")
-        names += [f"segments/{segment}", *(f"segments/{stem}.{one}.codes" for (one,) in coders)]
+        names |= {f"segments/{stem}.{coder}.codes": str(codes or "") for (coder,) in coders}
     for name in names:
         if not _NAMES.fullmatch(name):
             raise LibraryError(f"{library} names a file {name!r}, which no fc7 has written")
     return schema, photos, names
+
+
+def _compare(members: Sequence[Member], known: dict[str, str], library: Path) -> None:
+    """Raises LibraryError if a file isn't as it was written: a backup shall be of use."""
+    for member in members:
+        if not member.sha256.startswith(known.get(member.name, "")):
+            raise LibraryError(
+                f"{library / member.name} changed by itself: fc7 check --repair mends it; nothing "
+                "was saved"
+            )
 
 
 def _without_thumbnail(catalog: Path, thumbnails: Path) -> set[str]:

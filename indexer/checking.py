@@ -34,7 +34,8 @@ from indexer.work import Journal, working
 from indexer.write_ahead import loses_commits
 from retrieval.codes import Coder
 from retrieval.errors import CodesError, LibraryError, SearchError
-from retrieval.search import read_codes, stored_ids, stored_rows
+from retrieval.layout import read_codes
+from retrieval.search import stored_ids, stored_rows
 
 Kind = Literal["catalog", "rows", "segment", "codes", "coder", "thumbnails", "log"]
 

@@ -22,6 +22,7 @@ from torture.writers import digest_of
 
 from indexer import Library, open_library
 from indexer.backup import back_up, restore
+from indexer.checking import check
 from indexer.engines.addresses import Addresses, write_addresses
 from retrieval.errors import BackupError, LibraryError
 from retrieval.extractor import Extractor
@@ -68,6 +69,7 @@ def test_a_restored_library_is_the_one_that_was_saved(
         assert [album.name for album in again.albums.all()] == ["all"]
         assert again.thumbnail(1) == drawn.thumbnail(1)
         assert again.index().unchanged == 4
+    assert check(tmp_path / "again").problems == ()
 
 
 def test_the_commands_save_and_restore_and_say_what(drawn: Library, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_neither_a_writer_nor_a_reader_waits_for_a_backup_nor_it_for_them(
     shutil.copytree(drawn.path, library)
     with closing(sqlite3.connect(library / "catalog.sqlite", timeout=0)) as writer:
         writer.isolation_level = None
-        writer.create_function("row_sum", -1, lambda *_: 0, deterministic=True)
+        writer.create_function("row_sum", -1, lambda *values: 0)  # what triggers call
         writer.execute("BEGIN IMMEDIATE")  # a transaction that stays open while all is saved
         writer.execute("UPDATE settings SET value = 'x' WHERE key = 'change'")
         before = digest_of(library)
@@ -200,6 +202,20 @@ def test_what_is_lost_is_told_and_not_saved(drawn: Library, tmp_path: Path) -> N
     with pytest.raises(LibraryError, match=f"has lost segments/{segment.name}: fc7 check says"):
         back_up(library, tmp_path / "file")
     assert [one.name for one in tmp_path.iterdir()] == ["library"]
+
+
+def test_what_changed_by_itself_is_told_and_not_saved(drawn: Library, tmp_path: Path) -> None:
+    for name in ("segments/*.faiss", "segments/*.codes", "coders/*"):
+        library = tmp_path / "library"
+        shutil.copytree(drawn.path, library)
+        (file,) = library.glob(name)
+        content = bytearray(file.read_bytes())
+        content[-20] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(LibraryError, match=f"{file.name} changed by itself: fc7 check --rep"):
+            back_up(library, tmp_path / "file")
+        shutil.rmtree(library)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_links_out_of_a_library_are_not_followed(drawn: Library, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_albums_their_names_and_the_map_are_kept(
         }
         assert held["Towers <b>'\""] == {"tower-02.jpg", "tower-04.jpg", "tower-05.jpg"}
         assert held["Lemons"] == {"lemon-01.jpg", "lemon-02.jpg"}
-        assert len(old.map.points()) == 6
+        assert len(old.map.points()) == 7
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

@@ -21,13 +21,15 @@ from drawn import encode, scene
 
 from indexer import Library, open_library
 from indexer.backup import back_up, restore
+from indexer.checking import check
 from indexer.finder import Mode
 from retrieval.errors import BackupError
 from retrieval.extractor import Extractor
+from retrieval.search import stored_ids, stored_rows
+from torture.processes import HOUSE, environment
 from torture.table import Row, times
 from torture.writers import WRITERS, digest_of
 
-HOUSE = Path(__file__).parent.parent.parent
 _PATIENCE = 120.0  # seconds for anything at all to happen
 
 # A process that does one thing, once it has said that it begins. It kills itself at the n-th thing
@@ -118,7 +120,7 @@ def writing(
         subprocess.Popen(
             [sys.executable, "-m", "torture.writers", name,
              *map(str, (library, photos, states, stop))],
-            cwd=HOUSE, env=os.environ | {"PYTHONPATH": f"{HOUSE}:{HOUSE / 'tests'}"},
+            cwd=HOUSE, env=environment(),
         )
         for name in writers
     ]  # fmt: skip
@@ -155,6 +157,7 @@ def troubles_of(
     found = []
     if digest_of(library) not in states.read_text().split():
         found.append("its catalogue is of no commit")
+    found += [problem.line for problem in check(library).problems]
     with open_library(library, extractor=extractor) as opened:
         photos = opened.photos(limit=1000)
         found += [f"{one.id}: no thumbnail" for one in photos if not opened.thumbnail(one.id)]
@@ -170,11 +173,15 @@ def troubles_of(
 
 
 def described(library: Library) -> dict[str, np.ndarray]:
-    """The descriptors of all photos by the hash of their content."""
-    photos = library.photos(limit=1000)
-    contents = [library._catalog.content_of(photo.id) for photo in photos]
-    descriptors = library._finder.descriptors([one for one in contents if one is not None])
-    return {photo.content_hash: row for photo, row in zip(photos, descriptors, strict=True)}
+    """The descriptors of all photos by the hash of their content, out of the files themselves."""
+    rows: dict[int, np.ndarray] = {}
+    for file in (library.path / "segments").glob("*.faiss"):
+        stored = stored_rows(file).astype(np.float32)
+        rows |= dict(zip(stored_ids(file).tolist(), stored, strict=True))
+    with closing(sqlite3.connect(library.path / "catalog.sqlite")) as connection:
+        return {
+            hash_: rows[id_] for id_, hash_ in connection.execute("SELECT id, hash FROM contents")
+        }
 
 
 # --- killed

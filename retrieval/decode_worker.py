@@ -24,19 +24,24 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, BinaryIO
 
-import numpy as np
+from PIL import Image
 
 from retrieval import decoding, framing
 from retrieval.errors import ImageError
 from retrieval.photo import MAX_PIXELS
 
 _LENGTH = struct.Struct(">I")
-MEMORY_BYTES = 4 << 30  # of addresses, of which a part is never used
-CPU_SECONDS = 120.0
+# Measured: a progressive JPEG of 268 million pixels takes 2.7 GB decoded whole; indexing takes 1.6 GB
+# for any photo (retrieval/decoding.py). Of addresses, a tenth of a gigabyte is never used.
+MEMORY_BYTES = 3 << 30
+CPU_SECONDS = 60.0  # of the files that we read, the slowest take 6 on an AMD EPYC
+_BAND_BYTES = 1 << 24  # of a picture, to be sent at once
 
 
 def main(connection: socket.socket) -> None:
@@ -60,13 +65,13 @@ def serve(connection: socket.socket) -> bool:
         return False
     with file:
         answer, bodies = _answer(connection, request, file)
-    _send(connection, answer, *bodies)
+    _send(connection, answer, bodies)
     return True
 
 
 def _answer(
     connection: socket.socket, request: dict[str, Any], file: BinaryIO
-) -> tuple[dict[str, Any], list[Any]]:
+) -> tuple[dict[str, Any], Iterable[bytes]]:
     try:
         return _read(connection, request, file)
     except ImageError as error:
@@ -77,13 +82,13 @@ def _answer(
         raise
     except OSError as error:  # of the file: the decoders' own are ImageErrors
         return {"refused": f"can't be read ({error.strerror or type(error).__name__})"}, []
-    except Exception:  # noqa: BLE001: the other process raises it
+    except Exception:  # noqa: BLE001  (the other process raises it)
         return {"bug": traceback.format_exc()[-20_000:]}, []
 
 
 def _read(
     connection: socket.socket, request: dict[str, Any], file: BinaryIO
-) -> tuple[dict[str, Any], list[Any]]:
+) -> tuple[dict[str, Any], Iterable[bytes]]:
     _limit(resource.RLIMIT_CPU, int(time.process_time() + CPU_SECONDS) + 1)
     opened = decoding.open_photo(file)
     region = request.get("region")
@@ -99,11 +104,18 @@ def _read(
     if "framing" in request:
         pixels = framing.frame_image(image, request["framing"], request["side"])
         thumbnail = framing.thumbnail_of(image, framing.THUMBNAIL_SIDE)
-    else:
-        pixels = np.asarray(image)
-    height, width, _ = pixels.shape
+        image = Image.fromarray(pixels)
+    width, height = image.size
     answer = {"info": asdict(info), "height": height, "width": width, "thumbnail": len(thumbnail)}
-    return answer, [np.ascontiguousarray(pixels), thumbnail]
+    return answer, chain(_bands(image), [thumbnail])
+
+
+def _bands(image: Image.Image) -> Iterator[bytes]:
+    """The pixels of an RGB image, some rows at a time: as a whole they would be there twice."""
+    width, height = image.size
+    rows = max(1, _BAND_BYTES // (3 * width))
+    for top in range(0, height, rows):
+        yield image.crop((0, top, width, min(top + rows, height))).tobytes()
 
 
 def _limit(what: int, most: int) -> None:
@@ -128,7 +140,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], BinaryIO | None
     return request, os.fdopen(files[0], "rb")
 
 
-def _send(connection: socket.socket, answer: dict[str, Any], *bodies: Any) -> None:
+def _send(connection: socket.socket, answer: dict[str, Any], bodies: Iterable[bytes] = ()) -> None:
     text = json.dumps(answer).encode()
     connection.sendall(_LENGTH.pack(len(text)) + text)
     for body in bodies:

@@ -37,8 +37,8 @@ from retrieval.errors import ImageError
 from retrieval.photo import MAX_PIXELS
 
 _LENGTH = struct.Struct(">I")
-# Measured: a progressive JPEG of 268 million pixels takes 2.7 GB decoded whole; indexing takes 1.6 GB
-# for any photo (retrieval/decoding.py). Of addresses, a tenth of a gigabyte is never used.
+# Measured: a progressive JPEG of 268 million pixels takes 2.7 GB decoded whole; to index takes 1.6
+# GB for any photo (retrieval/decoding.py). Of addresses, a tenth of a gigabyte is never used.
 MEMORY_BYTES = 3 << 30
 CPU_SECONDS = 60.0  # of the files that we read, the slowest take 6 on an AMD EPYC
 _BAND_BYTES = 1 << 24  # of a picture, to be sent at once

@@ -27,14 +27,13 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import chain
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from retrieval import decoding, framing
 from retrieval.errors import ImageError
-from retrieval.photo import MAX_PIXELS
+from retrieval.photo import MAX_PIXELS, PhotoInfo
 
 _LENGTH = struct.Struct(">I")
 # Measured: a progressive JPEG of 268 million pixels takes 2.7 GB decoded whole; to index takes 1.6
@@ -46,6 +45,7 @@ _BAND_BYTES = 1 << 24  # of a picture, to be sent at once
 
 def main(connection: socket.socket) -> None:
     """Answer requests until the other side is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # most answers, at once
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     _send(connection, {"ready": True})
@@ -98,16 +98,20 @@ def _read(
         if not connection.recv(1):
             raise ConnectionError("nobody waits any more")
     image, info = decoding.decode(opened, min_side), decoding.describe(opened)
-    thumbnail = b""
     if region is not None:
         image = decoding.cut_region(image, info, region, request["min_side"])
     if "framing" in request:
         pixels = framing.frame_image(image, request["framing"], request["side"])
         thumbnail = framing.thumbnail_of(image, framing.THUMBNAIL_SIDE)
-        image = Image.fromarray(pixels)
-    width, height = image.size
-    answer = {"info": asdict(info), "height": height, "width": width, "thumbnail": len(thumbnail)}
-    return answer, chain(_bands(image), [thumbnail])
+        answer = _answer_of(info, (request["side"], request["side"]), thumbnail)
+        return answer, [pixels.tobytes() + thumbnail]
+    return _answer_of(info, image.size, b""), _bands(image)
+
+
+def _answer_of(info: PhotoInfo, size: tuple[int, int], thumbnail: bytes) -> dict[str, Any]:
+    width, height = size
+    told = asdict(info)
+    return {"info": told, "height": height, "width": width, "thumbnail": len(thumbnail)}
 
 
 def _bands(image: Image.Image) -> Iterator[bytes]:
@@ -142,9 +146,12 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], BinaryIO | None
 
 def _send(connection: socket.socket, answer: dict[str, Any], bodies: Iterable[bytes] = ()) -> None:
     text = json.dumps(answer).encode()
-    connection.sendall(_LENGTH.pack(len(text)) + text)
+    ahead = _LENGTH.pack(len(text)) + text
     for body in bodies:
-        connection.sendall(body)
+        connection.sendall(ahead + body)
+        ahead = b""
+    if ahead:
+        connection.sendall(ahead)
 
 
 def run() -> None:

@@ -72,6 +72,7 @@ class Worker:
         """Start it, and wait until it can decode. Raises DecoderError."""
         self._seconds = seconds
         self._deadline = time.monotonic() + _START_SECONDS
+        self._has_ended = False
         self.idle_since = 0.0
         try:
             self._socket, theirs = socket.socketpair()
@@ -175,9 +176,10 @@ class Worker:
             self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
             try:
                 got = self._socket.recv_into(place)
-            except ConnectionError as error:
-                raise _CrashError from error
+            except ConnectionError:
+                got = 0
             if not got:
+                self._has_ended = True
                 raise _CrashError
             place = place[got:]
 
@@ -195,9 +197,10 @@ class Worker:
         self._process.wait()
 
     def ran_out_of_time(self) -> bool:
-        """Whether it was ended for having computed too long. Waits until it has ended."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+        """Whether it was ended for having computed too long."""
+        if self._has_ended:  # or is about to: its socket is closed
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
         return self._process.returncode == -signal.SIGXCPU
 
     def forget(self) -> None:

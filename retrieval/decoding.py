@@ -144,7 +144,8 @@ def open_photo(file: BinaryIO) -> Opened:
     exif = read_exif(file) if kind == "TIFF" else _embedded_exif(image)
     turn = 1 if kind in _UPRIGHT_BY_DECODER else exif.orientation or 1
     if kind == "HEIF":
-        exif = replace(exif, orientation=image.info.get("original_orientation"))
+        turned = image.info.get("original_orientation")  # whatever number the file has
+        exif = replace(exif, orientation=turned if turned in range(1, 9) else None)
     return Opened(image, kind, kind, exif, turn, width, height)
 
 

@@ -99,6 +99,14 @@ def test_a_heif_file_is_turned_by_its_structure_and_never_by_its_exif() -> None:
     assert (info.width, info.height, info.orientation) == (64, 96, 6)
 
 
+def test_a_heic_with_an_orientation_that_is_none_has_none() -> None:
+    """Found by the fuzzer: libheif passes on whatever number EXIF has."""
+    number = HEIC.index(b"\x01\x12\0\3\0\0\0\1") + 8
+    pixels, info = read_photo(HEIC[:number] + b"\x33\x6a" + HEIC[number + 2 :])
+    assert info.orientation == 1
+    assert (pixels == read_photo(HEIC)[0]).all()
+
+
 def test_a_photo_is_told_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
     drawn = scene(50, 40)
     (tmp_path / "photo.HEIC").write_bytes(encode(drawn, "JPEG"))

@@ -1,9 +1,9 @@
 """Files -> pixels -> descriptors -> segment and rows, one commit a batch.
 
-Threads read and decode a batch, the network describes it, and it is stored. Where the network
-computes on the same cores, these follow one another: beside each other they were measured to be no
-faster, and often slower (docs/indexing.md). On a card the next batch is read meanwhile. One batch
-is in memory, or two, however large the folder.
+Threads read a batch and have it decoded by processes, the network describes it, and it is stored.
+Where the network computes on the same cores, these follow one another: beside each other they were
+measured to be no faster, and often slower (docs/indexing.md). On a card the next batch is read
+meanwhile. One batch is in memory, or two, however large the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 BATCH = 128  # photos a commit
-READERS = min(8, os.cpu_count() or 1)  # threads that read and decode
+# Threads that have files read and decoded, each by a process: one more than cores, since each waits
+# a moment for the other side's turn.
+READERS = min(8, (os.cpu_count() or 1) + 1)
 _PATIENCE = 10.0  # seconds that a batch should take at most
 
 

@@ -42,7 +42,7 @@ HOMES = {
     "openTSNE": {"projection"},
     "imagehash": {"copies_evaluation"},
     "watchfiles": {"watching"},
-    "PIL": {"images", "raw", "exif", "bench", "attacks", "copies_evaluation"},
+    "PIL": {"decoding", "decode_worker", "framing", "bench", "attacks", "copies_evaluation"},
     "pymilvus": {"milvus_client"},
     "grpc": {"milvus_client"},
     "streamlit": {"app", "browser", "pages", "parts"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,9 @@ def conditions_of(filters: Filters, catalog: Catalog) -> list[sa.ColumnElement[b
     if filters.until is not None:
         conditions.append(sa.func.substr(c.taken_at, 1, len(filters.until)) <= filters.until)
     if filters.camera is not None:
-        conditions.append(c.camera.in_(catalog.cameras_holding(filters.camera)))
+        conditions.append(c.camera.in_(cameras_holding(catalog, filters.camera)))
     if filters.label is not None:
-        named = t.labels.c.label.in_(catalog.labels_holding(filters.label))
+        named = t.labels.c.label.in_(labels_holding(catalog, filters.label))
         conditions.append(c.id.in_(sa.select(t.labels.c.content).where(named)))
     if filters.box is not None:
         south, west, north, east = filters.box
@@ -51,3 +52,26 @@ def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
         sa.and_(table.c.path >= first, table.c.path < after),
         sa.and_(table.c.path >= low, table.c.path < high),
     )
+
+
+def known_labels(catalog: Catalog) -> list[str]:
+    """Every label that a content has, from A to Z."""
+    rows = catalog.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
+    return [row.label for row in rows]
+
+
+def cameras_holding(catalog: Catalog, part: str) -> list[str]:
+    """The cameras with this part in their names, in any case."""
+    camera = t.contents.c.camera
+    rows = catalog.rows(sa.select(camera).where(camera.is_not(None)).distinct())
+    return _holding(part, [row.camera for row in rows])
+
+
+def labels_holding(catalog: Catalog, part: str) -> list[str]:
+    """The labels with this part, in any case."""
+    return _holding(part, known_labels(catalog))
+
+
+def _holding(part: str, names: Iterable[str]) -> list[str]:
+    """The names that hold this part, upper or lower case alike, in any script."""
+    return [name for name in names if part.casefold() in name.casefold()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torture.forking import extractor
 
 from indexer import Library, open_library
 from indexer.checking import check
+from indexer.content_rows import hashes_of_contents
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
@@ -40,7 +42,7 @@ class Summary:
     codes: dict[str, bytes]  # by content
     thumbnails: dict[str, str]  # their hashes, by content
     files: list[str]  # of the library's folder, but for segments
-    left_over: list[str]  # files among the segments that the catalogue doesn't name
+    left_over: list[str]  # what the catalogue doesn't name, of segments and thumbnails
 
 
 def opened(library: Path) -> Library:
@@ -56,7 +58,7 @@ def problems(library: Path) -> list[str]:
 
 def summary(path: Path) -> Summary:
     with opened(path) as library:
-        photos = library.photos(limit=10_000)
+        photos, kept = library.photos(limit=10_000), thumbnails(path)
         by_id = {photo.id: str(photo.path) for photo in photos}
         found = Summary(
             photos={
@@ -73,9 +75,9 @@ def summary(path: Path) -> Summary:
             },
             albums=_albums(library),
             codes=_codes(path, library),
-            thumbnails=thumbnails(path),
+            thumbnails={p.content_hash: kept.get(p.content_hash, "") for p in photos},
             files=[],
-            left_over=_left_over(path, library),
+            left_over=_left_over(path, library, kept.keys()),
         )
     found.files.extend(files(path))
     return found
@@ -126,13 +128,14 @@ def thumbnails(path: Path) -> dict[str, str]:
         return {hash_: hashlib.sha256(jpeg).hexdigest() for hash_, jpeg in rows}
 
 
-def _left_over(path: Path, library: Library) -> list[str]:
+def _left_over(path: Path, library: Library, thumbnails: Collection[str]) -> list[str]:
     catalog = library._catalog
+    unknown = [f"thumbnail {one}" for one in set(thumbnails) - hashes_of_contents(catalog)]
     coder = catalog.settings().get("coder", "")
     named = [Path(segment.name).stem for segment in catalog.segments()]
     known = {f"{name}.faiss" for name in named} | {f"{name}.{coder}.codes" for name in named}
     there = {file.name for file in (path / "segments").iterdir()}
-    return sorted(f"{'no ' if name in known else ''}{name}" for name in there ^ known)
+    return sorted(unknown + [("no " if name in known else "") + name for name in there ^ known])
 
 
 def files(path: Path) -> list[str]:

@@ -72,6 +72,7 @@ class Bench:
         real = {
             str(one.relative_to(self._disk)): None if one.is_dir() else one.read_bytes()
             for one in self._disk.rglob("*")
+            if not one.name.endswith("-shm")
         }
         if found != real:
             wrong = [name for name in found.keys() | real.keys() if found.get(name) != real.get(name)]

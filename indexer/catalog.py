@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,8 +77,8 @@ class SegmentRow:
 
     name: str
     rows: int
-    sha256: str | None = None  # of the file, hex; None: it is no file, or of an older fc7
-    codes_sha256: str | None = None  # of the file of its codes
+    sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
+    codes_sha256: str | None = None  # of its codes
 
 
 _AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
@@ -97,6 +98,7 @@ class Catalog:
         Raises LibraryError if it is newer or can't be used.
         """
         self._database: Database = SqliteFile(place) if isinstance(place, Path) else place
+        self._moment: sa.Connection | None = None  # of a snapshot
         where = str(place.parent) if isinstance(place, Path) else place.name
         try:
             with told(self._database, "can't be used as a library"):
@@ -120,6 +122,15 @@ class Catalog:
             now = uuid.uuid4().hex
             writer.set(change=now, **({"generation": now} if contents else {}))
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Catalog]:
+        """The catalogue as it is now, whatever is written meanwhile. For one thread, to read."""
+        with self._told(), self._database.snapshot() as connection, connection.begin():
+            view = copy(self)
+            view._moment = connection
+            view.generation()  # the first statement is the moment
+            yield view
+
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
 
@@ -132,6 +143,10 @@ class Catalog:
 
     def settings(self) -> dict[str, str]:
         return {row.key: row.value for row in self.rows(sa.select(t.settings))}
+
+    def generation(self) -> str:
+        """Another text each time that what is searched may have changed."""
+        return self.settings().get("generation", "")
 
     def folders(self) -> list[Path]:
         return [Path(row.path) for row in self.rows(sa.select(t.folders).order_by("path"))]
@@ -167,28 +182,19 @@ class Catalog:
         return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
 
     def last_content(self) -> int:
-        """The greatest id of a content; 0 if there is none."""
+        """The greatest id of a content, or 0."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
 
     def contents_in(self, segment: str) -> list[int]:
         """The contents whose rows a segment has, in the order of their ids."""
         c = t.contents.c
-        query = sa.select(c.id).where(c.segment == segment).order_by(c.id)
-        return [row.id for row in self.rows(query)]
-
-    def segment_of(self, content: int) -> str:
-        """The segment that its row is in. The content must be known."""
-        query = sa.select(t.contents.c.segment).where(t.contents.c.id == content)
-        return str(self.rows(query)[0].segment)
+        found = self.rows(sa.select(c.id).where(c.segment == segment).order_by(c.id))
+        return [row.id for row in found]
 
     def hashes(self) -> set[str]:
         """Of all contents that have photos."""
-        return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}
-
-    def contents_of_hashes(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents of these hashes, by hash."""
-        return {row.hash: row.id for row in self.rows(sa.select(t.contents)) if row.hash in hashes}
+        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
@@ -246,7 +252,7 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
@@ -349,8 +355,11 @@ class Catalog:
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             return connection.execute(query).all()
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.reading() if self._moment is None else nullcontext(self._moment)
 
 
 class Writer:

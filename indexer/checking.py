@@ -5,6 +5,7 @@ segments/*.faiss    the sha256 in the catalogue; the ids are the contents that i
 segments/*.codes    the sha256 in the catalogue; they are what the coder makes of the descriptors
 coders/             its name is the beginning of its sha256
 thumbnails.sqlite   SQLite's own check, a checksum a thumbnail, one for each photo
+*-wal               SQLite's log, which is there after a kill: that no commit in it is damaged
 
 Of a catalogue or a store on a server, what it guards itself is left to it. `indexer.repairing`
 mends what can be had again.
@@ -30,11 +31,13 @@ from indexer.segments import SegmentStore, file_sha256
 from indexer.thumbnails import ThumbnailStore
 from indexer.vectors import Vectors
 from indexer.work import Journal, working
+from indexer.write_ahead import loses_commits
 from retrieval.codes import Coder
 from retrieval.errors import CodesError, LibraryError, SearchError
-from retrieval.search import read_codes, stored_ids, stored_rows
+from retrieval.layout import read_codes
+from retrieval.search import stored_ids, stored_rows
 
-Kind = Literal["catalog", "rows", "segment", "codes", "coder", "thumbnails"]
+Kind = Literal["catalog", "rows", "segment", "codes", "coder", "thumbnails", "log"]
 
 _CATALOG = "catalog.sqlite"
 _BLOCK = 4096  # descriptors encoded at once
@@ -88,7 +91,7 @@ def existing(library: Path) -> Path:
 
 def inspect(library: Path, tell: Callable[[int, int], None] | None = None) -> CheckReport:
     """`check`, while no run is at work."""
-    problems: list[Problem] = []
+    problems = list(_of_logs(library))
     counts = 0, 0, 0
     try:
         with closing(open_catalog(library)) as catalog:
@@ -108,6 +111,12 @@ def inspect(library: Path, tell: Callable[[int, int], None] | None = None) -> Ch
 def _alone(library: Path) -> AbstractContextManager[Journal | None]:
     """No run shall change it meanwhile; where nobody can write, none does."""
     return working(library, "check") if os.access(library, os.W_OK) else nullcontext()
+
+
+def _of_logs(library: Path) -> Iterator[Problem]:
+    for file in (_CATALOG, "thumbnails.sqlite"):
+        if loses_commits(library / f"{file}-wal"):
+            yield Problem("log", file, f"{file}-wal is damaged: the last changes in it are lost")
 
 
 def _of_catalog(catalog: Catalog) -> Iterator[Problem]:

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
+from indexer.moments import at_one_moment
 from indexer.segments import file_sha256
 from indexer.syncing import make_folder, sync
-from indexer.vectors import Vectors
+from indexer.vectors import Blocks, Vectors
 from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
 
@@ -125,7 +126,11 @@ def sample(
 
     Raises CodesError if there are fewer than 1,000.
     """
-    contents = np.array(catalog.live_contents(), np.int64)
+
+    def open_at(view: Catalog) -> tuple[NDArray[np.int64], Blocks]:
+        return np.array(view.live_contents(), np.int64), vectors.blocks(view)
+
+    contents, blocks = at_one_moment(catalog, open_at)
     if len(contents) < LEAST:
         raise CodesError(
             f"{len(contents):,} photos are too few to learn codes from: index {LEAST:,} or more; "
@@ -133,16 +138,14 @@ def sample(
         )
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(contents, min(len(contents), most), replace=False))
-    return chosen_rows(catalog, vectors, chosen)
+    return chosen_rows(blocks, chosen)
 
 
-def chosen_rows(
-    catalog: Catalog, vectors: Vectors, chosen: NDArray[np.int64]
-) -> NDArray[np.float16]:
+def chosen_rows(blocks: Blocks, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
     """The descriptors (n, d) of some contents (n,), in their order; reads all, holds these."""
     found = [
         (ids[kept], np.asarray(rows[kept], np.float16))
-        for ids, rows in vectors.blocks(catalog)
+        for ids, rows in blocks
         if (kept := np.isin(ids, chosen)).any()
     ]
     ids, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -40,6 +40,9 @@ class Database(Protocol):
     def reading(self) -> sa.Connection:
         """A connection on which each statement sees whole transactions."""
 
+    def snapshot(self) -> sa.Connection:
+        """One whose transaction sees all as it was at its first statement; it waits for nobody."""
+
     def writing(self) -> sa.Connection:
         """One whose transactions wait for those of other writers to end, anybody's."""
 
@@ -83,8 +86,10 @@ class SqliteFile:
             sa.event.listen(self._engine, "do_connect", lambda *_: sqlite3.connect(
                 address_of(file), uri=True, check_same_thread=False))  # fmt: skip
         else:
-            self._engine = sa.create_engine(url)
+            # No most number of connections: who waits to write would keep others from reading.
+            self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
             sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "connect", _bring_row_sum)
         sa.event.listen(self._engine, "begin", _begin)
 
     def close(self) -> None:
@@ -93,8 +98,11 @@ class SqliteFile:
     def reading(self) -> sa.Connection:
         return self._engine.connect()
 
+    def snapshot(self) -> sa.Connection:
+        return self._engine.connect().execution_options(fc7_begin="BEGIN")
+
     def writing(self) -> sa.Connection:
-        return self._engine.connect().execution_options(fc7_write=True)
+        return self._engine.connect().execution_options(fc7_begin="BEGIN IMMEDIATE")
 
     def read_version(self, connection: sa.Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
@@ -278,6 +286,9 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _bring_row_sum(connection: Any, _record: Any) -> None:
     connection.create_function("row_sum", -1, _row_sum, deterministic=True)
 
 
@@ -287,5 +298,6 @@ def _row_sum(*values: str | float | bytes | None) -> int:
 
 
 def _begin(connection: sa.Connection) -> None:
-    if connection.get_execution_options().get("fc7_write", False):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else one SELECT, a transaction by itself
+    said = connection.get_execution_options().get("fc7_begin")
+    if said is not None:
+        connection.exec_driver_sql(said)  # else one SELECT, a transaction by itself

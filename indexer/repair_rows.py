@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -61,6 +61,18 @@ def short_of_labels(catalog: Catalog) -> list[int]:
     rows = catalog.rows(sa.select(t.contents.c.id, count))
     most = max((row.labels for row in rows), default=0)
     return [row.id for row in rows if row.labels < most]
+
+
+def segments_of(catalog: Catalog, contents: Collection[int]) -> set[str]:
+    """The segments that the rows of these contents are in."""
+    rows = catalog.rows(sa.select(t.contents.c.id, t.contents.c.segment))
+    return {row.segment for row in rows if row.id in contents}
+
+
+def contents_of(catalog: Catalog, hashes: Collection[str]) -> list[int]:
+    """The contents of these hashes."""
+    rows = catalog.rows(sa.select(t.contents.c.id, t.contents.c.hash))
+    return [row.id for row in rows if row.hash in hashes]
 
 
 def without_segment(catalog: Catalog) -> list[int]:

@@ -73,6 +73,8 @@ def repair(library: Path, progress: Callable[[int, int], None] | None = None) ->
             if isinstance(store, SegmentStore):
                 notes += _Mending(library, catalog, store).mend(before.problems)
         after = inspect(library, tell)
+        lost = tuple(one for one in before.problems if one.kind == "log")
+        after = replace(after, problems=lost + after.problems)  # SQLite has emptied it since
         journal.conclude(problems=len(after.problems))
         return RepairReport(before, after, tuple(notes))
 
@@ -124,7 +126,7 @@ class _Mending:
         )
         if not ids:
             return
-        held = {self._catalog.segment_of(content) for content in ids}.union(damaged)
+        held = repair_rows.segments_of(self._catalog, ids).union(damaged)
         done = sum(self._store_anew(found) for found in self._batches(sorted(ids), doubted))
         yield f"photos described again: {done:,}"
         for name in held.intersection(one.name for one in self._catalog.segments()):
@@ -215,8 +217,8 @@ class _Mending:
             self._thumbnails.clear()
         missing = self._thumbnails.damaged(problem.hashes)
         self._thumbnails.remove(missing)
-        of_hash = self._catalog.contents_of_hashes(missing)
-        for found in self._batches(sorted(of_hash.values()), set()):
+        ids = repair_rows.contents_of(self._catalog, missing)
+        for found in self._batches(ids, set()):
             made = {
                 read.hash: read.picture.thumbnail
                 for _, read in found.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
 from indexer.syncing import make_folder, sync
-from indexer.vectors import Ranking
+from indexer.vectors import Blocks, Ranking
 from retrieval.codes import Coder
 from retrieval.search import (
     Search,
@@ -139,13 +139,13 @@ class SegmentStore:
             for hash_ in merge_segments(catalog, self, [name], drop_hidden=True)
         ]
 
-    def blocks(self, catalog: Catalog) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Ids (m,) and rows (m, d) of all files that count, a few thousand at once."""
-        for segment in catalog.segments():
-            path = self.path(segment.name)
-            ids, rows = stored_ids(path), stored_rows(path)
-            for start in range(0, len(ids), _BLOCK):
-                yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]
+    def blocks(self, catalog: Catalog) -> Blocks:
+        """Ids (m,) and rows (m, d) of all files that count, a few thousand at once.
+
+        All are opened before this returns: a run may remove them later.
+        """
+        paths = [self.path(segment.name) for segment in catalog.segments()]
+        return _in_blocks([(stored_ids(path), stored_rows(path)) for path in paths])
 
     def open(self, catalog: Catalog) -> Search:
         """Map the files that count. Raises SearchError if one is missing or damaged."""
@@ -230,3 +230,11 @@ def file_sha256(path: Path) -> str:
     """Hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_blocks(
+    files: Sequence[tuple[NDArray[np.int64], NDArray[np.float16]]],
+) -> Blocks:
+    for ids, rows in files:
+        for start in range(0, len(ids), _BLOCK):
+            yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]

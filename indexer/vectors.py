@@ -17,6 +17,7 @@ from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
 from retrieval.codes import Coder
 
+Blocks = Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]  # ids (m,) and rows (m, d)
 Only = Any  # what a store makes of filters; nobody else reads it
 
 
@@ -91,8 +92,11 @@ class Vectors(Protocol):
         Returns the hashes of those that the catalogue doesn't know any more either.
         """
 
-    def blocks(self, catalog: Catalog) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Ids (m,) and rows (m, d) of all parts that count, a few thousand at once."""
+    def blocks(self, catalog: Catalog) -> Blocks:
+        """Ids (m,) and rows (m, d) of all parts that count, a few thousand at once.
+
+        They are those of the catalogue's moment, where files are read, however long that takes.
+        """
 
     def open(self, catalog: Catalog) -> Ranking:
         """Raises SearchError if something is missing or damaged."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import filelock
 
@@ -32,6 +32,7 @@ End = Literal["done", "stopped", "failed", "died"]
 LOCK = "index.lock"
 _FILE = "run.json"
 _STOP = "run.stop"
+_LATEST = 32_503_680_000.0  # the year 3000, in seconds since 1970
 _EVERY = 0.4  # seconds between two writings
 # Whoever looks whether the lock is free holds it for a moment: that must not cost a run its start.
 _PATIENCE = 0.5
@@ -201,8 +202,9 @@ def _read(library: Path) -> Work | None:
     """What run.json says; None if it isn't there or isn't ours."""
     try:
         found = json.loads(_read_text(library / _FILE))
-        return Work(**{field.name: found[field.name] for field in fields(Work)})
-    except (ValueError, KeyError, TypeError):
+        work = Work(**{field.name: found[field.name] for field in fields(Work)})
+        return work if _is_sound(work) else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -213,6 +215,23 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_sound(work: Work) -> bool:
+    """Whether each value is one that a run writes: the library may come from elsewhere."""
+    times = (work.started, work.told, work.stage_started, work.ended or 0.0)
+    return (
+        all(
+            isinstance(text, str)
+            for text in (work.token, work.stage, work.result, work.error or "")
+        )
+        and all(isinstance(number, int) and number >= 0 for number in (work.done, work.total))
+        and all(isinstance(time, float | int) and 0 <= time < _LATEST for time in times)
+        and isinstance(work.pid, int)
+        and work.what in get_args(What)
+        and (work.end is None or work.end in get_args(End))
+        and (work.end is None) == (work.ended is None)
+    )
 
 
 def _read_text(file: Path) -> str:

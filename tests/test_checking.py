@@ -18,7 +18,7 @@ from indexer.engines.catalogs import open_catalog
 from indexer.repairing import RepairReport, repair
 from indexer.work import working
 from retrieval.errors import LibraryBusyError, LibraryError
-from retrieval.search import read_codes
+from retrieval.layout import read_codes
 from ui.cli import main
 
 
@@ -183,6 +183,19 @@ def test_codes_coder_and_thumbnails_are_made_again(intact: Path) -> None:
     assert np.array_equal(read_codes(next((intact / "segments").glob("*.codes"))), before)
     (intact / "thumbnails.sqlite").write_bytes(b"SQLite format 3\0" + bytes(5000))
     check_mended(intact, repair(intact))
+
+
+def test_a_damaged_log_of_a_killed_process_is_told_while_it_is_there(intact: Path) -> None:
+    kept = intact.with_name("kept")
+    with open_library(intact) as library:
+        album = library.albums.all()[0].id
+        for name in ("one", "two", "three"):
+            library.albums.rename(album, name)
+        shutil.copytree(intact, kept)
+    log = kept / "catalog.sqlite-wal"
+    flip_in(log, 200)
+    assert [problem.kind for problem in repair(kept).after.problems] == ["log"]
+    assert lines(kept) == []
 
 
 def test_a_schema_that_is_not_ours_is_refused(intact: Path) -> None:

@@ -123,7 +123,8 @@ class MilvusStore:
     def open(self, catalog: Catalog) -> MilvusRanking:
         rows = sum(segment.rows for segment in catalog.segments())
         hidden = catalog.hidden_contents()
-        return MilvusRanking(self._client, catalog, hidden, rows - len(hidden))
+        # It asks the catalogue later too, when the moment has passed.
+        return MilvusRanking(self._client, self._catalog, hidden, rows - len(hidden))
 
     def open_codes(self, ranking: Ranking, coder: str) -> None:
         assert isinstance(ranking, MilvusRanking), "a store gets back what it opened"

@@ -68,6 +68,7 @@ class PostgresServer:
             self._engine = sa.create_engine(
                 url,
                 pool_pre_ping=True,  # a server that was restarted dropped our connections
+                max_overflow=-1,  # who waits to write keeps nobody from reading
                 use_native_hstore=False,  # it would be asked for at each connection
                 connect_args={"application_name": "fc7", "client_encoding": "utf8"} | patience,
             )
@@ -84,6 +85,9 @@ class PostgresServer:
 
     def reading(self) -> sa.Connection:
         return self._readers.connect()
+
+    def snapshot(self) -> sa.Connection:
+        return self._engine.connect().execution_options(isolation_level="REPEATABLE READ")
 
     def writing(self) -> sa.Connection:
         options: dict[str, Any] = {"isolation_level": "READ COMMITTED", "fc7_write": True}

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torture.forking import extractor
 
 from indexer import Library, open_library
 from indexer.checking import check
@@ -21,11 +20,14 @@ from indexer.content_rows import hashes_of_contents
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
+from torture.forking import extractor
 
 _NEAR = 2e-3  # distances differ so much where a photo was in another batch
 _BITS = 2  # so do codes
 _AT_ANY_TIME = {"index.lock", "run.json"}  # they tell of runs, not of photos
-_CODER = re.compile(r"coders/[0-9a-f]{16}\.")  # their words are in no order, so no hash is twice the same
+_CODER = re.compile(
+    r"coders/[0-9a-f]{16}\."
+)  # their words are in no order, so no hash is twice the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,16 @@ def files(path: Path) -> list[str]:
 def differences(found: Summary, expected: Summary) -> list[str]:
     """In what two libraries differ, a line each."""
     lines = []
-    for name in ("photos", "skipped", "folders", "labels", "albums", "thumbnails", "files", "left_over"):
+    for name in (
+        "photos",
+        "skipped",
+        "folders",
+        "labels",
+        "albums",
+        "thumbnails",
+        "files",
+        "left_over",
+    ):
         if getattr(found, name) != getattr(expected, name):
             lines.append(f"{name}: {getattr(found, name)} instead of {getattr(expected, name)}")
     for mode in ("answers", "by_codes"):
@@ -197,7 +208,7 @@ def make_old(library: Path, version: int) -> None:
                 f'"{row[1]}"' for row in connection.execute(f"PRAGMA main.table_info({name})")
             )
             connection.execute(
-                f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM new.{name}"  # noqa: S608
+                f"INSERT INTO main.{name} ({columns}) SELECT {columns} FROM new.{name}"
             )
         connection.execute("DELETE FROM main.sqlite_sequence WHERE name NOT IN "
                            "(SELECT name FROM main.sqlite_master)")  # fmt: skip

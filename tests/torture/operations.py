@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torture.forking import begin, extractor
-from torture.libraries import draw, make_old, opened
 
 import indexer.pipeline
 import indexer.segments
 from indexer.coding import recode
 from indexer.work import working
 from retrieval.codes import Coder
+from torture.forking import begin
+from torture.libraries import draw, make_old, opened
 
 BATCH = 2  # photos a commit: small libraries, many commits
 

@@ -75,7 +75,9 @@ class Bench:
             if not one.name.endswith("-shm")
         }
         if found != real:
-            wrong = [name for name in found.keys() | real.keys() if found.get(name) != real.get(name)]
+            wrong = [
+                name for name in found.keys() | real.keys() if found.get(name) != real.get(name)
+            ]
             raise RuntimeError(f"the trace of {self.name} does not explain {wrong}")
 
     def states(self, most: int, seed: int = 0) -> Iterator[State]:
@@ -104,7 +106,9 @@ class Bench:
             done = point
             for loss in LOSSES:
                 files = disk.after(loss, rng)
-                held = {name: data and hashlib.sha256(data).digest() for name, data in files.items()}
+                held = {
+                    name: data and hashlib.sha256(data).digest() for name, data in files.items()
+                }
                 known = hash((commits, *sorted(held.items(), key=lambda one: one[0])))
                 if known not in seen:
                     seen.add(known)

@@ -75,7 +75,7 @@ def summary(path: Path) -> Summary:
                 by_id[id_]: [(one.label, round(one.probability, 2)) for one in labels]
                 for id_, labels in library.labels_of(list(by_id)).items()
             },
-            albums=_albums(library),
+            albums=albums_of(library),
             codes=_codes(path, library),
             thumbnails={p.content_hash: kept.get(p.content_hash, "") for p in photos},
             files=[],
@@ -96,7 +96,8 @@ def _answers(library: Library, mode: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def _albums(library: Library) -> list[tuple[Any, ...]]:
+def albums_of(library: Library) -> list[tuple[Any, ...]]:
+    """Of each its name, whether it is hidden, its cover, its photos: by their paths."""
     found = []
     for album in library.albums.all(hidden=True):
         inside = sorted(str(photo.path) for photo in library.albums.photos(album.id))

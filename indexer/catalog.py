@@ -50,6 +50,7 @@ class Skip:
 
     path: Path
     reason: str
+    lasts: bool = True  # the file is to blame: it is not read again until it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,9 +448,12 @@ class Writer:
         )
         self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
 
-    def put_skip(self, stat: FileStat, reason: str) -> None:
-        self.remove_photos([stat.path])
-        row = {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "reason": reason}
+    def put_skip(self, stat: FileStat, reason: str, lasts: bool = True) -> None:
+        """lasts: until the file changes. Else it is read again, and its photo, if any, is kept."""
+        if lasts:
+            self.remove_photos([stat.path])
+        size = stat.size if lasts else -1  # no file has it
+        row = {"path": stat.path, "size": size, "mtime_ns": stat.mtime_ns, "reason": reason}
         self.upsert(t.skipped, ["path"], [row])
 
     def remove_photos(self, paths: Iterable[str]) -> None:

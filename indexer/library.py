@@ -83,7 +83,10 @@ def open_library(
     `indexer.engines.stores.open_store`); None are files in its folder. It too is remembered.
     """
     where = path or default_path()
-    return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    try:
+        return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    except OSError as error:
+        raise LibraryError(f"{where} can't be used as a library: {error.strerror}") from error
 
 
 class Library:

@@ -72,7 +72,7 @@ class Store:
                     new, contents = set(stored), contents | stored
             for stat, item in items:
                 if isinstance(item, Skip):
-                    writer.put_skip(stat, item.reason)
+                    writer.put_skip(stat, item.reason, item.lasts)
             self._store_photos(writer, read, contents, new)
         self._vectors.gather(self._catalog)
 

@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from indexer.database import address_of, readable_only
 from retrieval.errors import LibraryError
 
 _TABLE = "CREATE TABLE thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL{})"
@@ -84,6 +86,16 @@ class ThumbnailStore:
         for end in ("", "-wal", "-shm"):
             self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
+    def count(self) -> int:
+        return self._select("count(*)")[0][0] if self._file.exists() else 0
+
+    def hashes(self) -> set[str]:
+        return {row[0] for row in self._select("hash")} if self._file.exists() else set()
+
+    def _select(self, what: str) -> list[tuple[Any, ...]]:
+        with self._open("ro") as connection:
+            return connection.execute(f"SELECT {what} FROM thumbnails").fetchall()
+
     def remove(self, hashes: Iterable[str]) -> None:
         """Forget these; the file's room is used again."""
         gone = [(hash_,) for hash_ in hashes]
@@ -95,6 +107,8 @@ class ThumbnailStore:
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
         try:
             address = f"{self._file.absolute().as_uri()}?mode={mode}"
+            if mode == "ro" and readable_only(self._file):
+                address = address_of(self._file)
             with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE)) as connection:
                 self._refuse_strange(connection)
                 yield connection

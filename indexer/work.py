@@ -73,6 +73,7 @@ class Journal:
     def __init__(self, library: Path, what: What) -> None:
         now = time.time()
         self._library = library
+        self._folder = _identity(library)
         self._work = Work(uuid.uuid4().hex, what, os.getpid(), now, now)
         self._written = 0.0
 
@@ -117,9 +118,9 @@ class Journal:
     def write(self) -> None:
         """Replace the file as a whole. A full disk must stop the run itself, not what it tells."""
         self._written = time.time()
-        file = (
-            self._library / _FILE
-        )  # one run at a time writes it, so what a killed one left is used
+        if _identity(self._library) != self._folder:  # unplugged: another folder has its place now
+            return
+        file = self._library / _FILE  # one run at a time writes it, so what a killed one left is used
         _write_text(file, json.dumps(asdict(self._work)), aside=file.with_suffix(".json.partial"))
 
 
@@ -205,6 +206,15 @@ def _read(library: Path) -> Work | None:
         return work if _is_sound(work) else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder is at a path; None if none is."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_sound(work: Work) -> bool:

@@ -2,6 +2,7 @@
 
 Fc7Error
 ├── ImageError        a file that gives no picture; costs itself, never the run
+├── DecoderError      no process that decodes photos can be started
 ├── WeightsError      weights that are missing, damaged, or made for another network
 ├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
 ├── SearchError       a file of descriptors or codes that is missing, damaged or doesn't fit
@@ -36,6 +37,10 @@ class ImageError(Fc7Error):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class DecoderError(Fc7Error):
+    """No process that decodes photos can be started: the trouble is the machine's, not a file's."""
 
 
 class WeightsError(Fc7Error):

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from retrieval.errors import ImageError
 from retrieval.exif import TiffReader
 
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "TIFF", "BMP", "JPEG2000", "RAW")
 SNIFF_BYTES = 4096  # enough for any list of brands
 
 _MAGIC = (

@@ -27,6 +27,7 @@ from retrieval.scattered import OpenFile, read_scattered
 # finding (1990). The half is ours, not measured.
 NEGATIVE_WEIGHT = 0.5
 
+_CHUNK = 1 << 20  # bytes written at once
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
 
@@ -87,11 +88,13 @@ def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
     _write(faiss.write_index_binary, index, path)
 
 
-def _write(write: Callable[[Any, str], None], index: Any, path: Path) -> None:
+def _write(write: Callable[[Any, Any], None], index: Any, path: Path) -> None:
+    """Not by FAISS itself: when the last bytes find no room, it says nothing."""
     try:
-        write(index, str(path))
-    except RuntimeError as error:
-        raise SearchError(f"{path} can't be written: is the disk full?") from error
+        with path.open("wb") as file:
+            write(index, faiss.PyCallbackIOWriter(file.write, _CHUNK))
+    except OSError as error:
+        raise SearchError(f"{path} can't be written: {error.strerror}") from error
 
 
 def stored_rows(path: Path) -> NDArray[np.float16]:

@@ -169,7 +169,7 @@ _told: int | None = None  # where a trial tells its parent's parent that it has 
 
 def _serve() -> None:
     global _told
-    calls, _told = os.fdopen(os.dup(0), "rb", 0), os.dup(1)
+    calls, _told = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     for module in ("faiss", "sqlalchemy.dialects.sqlite", "indexer.library", "indexer.checking"):
@@ -187,7 +187,7 @@ def _serve() -> None:
         pid = os.fork()
         if not pid:
             os.write(_told, f"{os.getpid()}\n".encode())
-            calls.readline()
+            os.read(calls.fileno(), 1)  # not before its parent is ready to kill it
             _try(call, Path(file))
         _, status = os.waitpid(pid, 0)
         os.write(_told, f"{os.waitstatus_to_exitcode(status)} {file}\n".encode())

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from indexer import Library, open_library
+from indexer.checking import check
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
@@ -52,13 +53,7 @@ def problems(library: Path) -> list[str]:
     """What a check of the library finds. Opens it first, as its user would."""
     with opened(library) as found:
         found.status()
-        lost = [f"{name} is lost" for name in found.status().lost_segments]
-    for name in ("catalog.sqlite", "thumbnails.sqlite"):
-        if (library / name).exists():
-            with closing(sqlite3.connect(library / name)) as connection:
-                for query in ("PRAGMA integrity_check", "PRAGMA foreign_key_check"):
-                    lost += [str(row) for row in connection.execute(query) if row != ("ok",)]
-    return lost
+    return [problem.line for problem in check(library).problems]
 
 
 def summary(path: Path) -> Summary:

@@ -6,23 +6,32 @@ same command goes on when the cause is gone.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from serving import serving
+from torture.commands import NOBODY, Said, fc7, owned_by
+from torture.forking import Trials, trials
+from torture.libraries import Summary, differences, draw, problems, summary
+from torture.mounting import detach, make_read_only, mount_memory, own_mounts, show_again
+from torture.operations import BATCH, do, prepare
+from torture.table import Row, times
 
 import indexer.coding
 import indexer.pipeline
 from indexer.storing import Store
-from torture.commands import NOBODY, Said, fc7, owned_by
-from torture.forking import Trials
-from torture.libraries import Summary, differences, problems, summary
-from torture.mounting import detach, make_read_only, mount_memory, own_mounts, show_again
-from torture.operations import BATCH, prepare
 
 LEVELS = 60  # how full a disk is tried, for each of the commands that write
 _DISK = 48  # MB
-_LOST = "library is gone"  # what a trial found, if anything, is a list of lines
+_LEAST = 250_000  # bytes; a merge takes some for a while, and gives more back
+_LEARNABLE = 40  # photos; fewer don't teach 32 bits
 
 
 def small() -> None:
@@ -48,8 +57,14 @@ def _words(what: str, library: Path, photos: Path) -> tuple[object, ...]:
 READING, WRITING = ("search", "status"), ("index", "albums", "album", "codes")
 
 
-def run(what: str, library: Path, photos: Path, **how: object) -> Said:
-    return fc7(*_words(what, library, photos), first=[small, *how.pop("first", ())], **how)  # type: ignore[misc,arg-type]
+def run(
+    what: str,
+    library: Path,
+    photos: Path,
+    user: int | None = None,
+    first: Sequence[Callable[[], object]] = (),
+) -> Said:
+    return fc7(*_words(what, library, photos), user=user, first=[small, *first])
 
 
 class Bench:
@@ -57,16 +72,26 @@ class Bench:
 
     def __init__(self, fork: Trials, folder: Path, prepared: str, what: str) -> None:
         self.folder, self.what, self.fork = folder, what, fork
-        folder.chmod(0o755)
-        fork.value(prepare, prepared, folder)
+        folder.mkdir()
+        fork.value(_indexed_many, folder) if prepared == "many" else fork.value(
+            prepare, prepared, folder
+        )
         self.expected: Summary
+        self.room: int  # bytes that the command takes
         self.expected, self.room = fork.value(_unbroken, folder, what)
 
-    def try_(self, scene: Callable[..., list[str]], *args: object) -> list[str]:
+    def look(self, scene: Callable[..., list[str]], *args: object) -> list[str]:
+        """What is wrong after a scene, a line each."""
         outcome = self.fork(scene, self.folder, self.what, self.expected, *args)
         if outcome.error or outcome.status:
             return [f"ended with {outcome.status}\n{outcome.error}"]
         return list(outcome.value)
+
+
+def _indexed_many(folder: Path) -> None:
+    for seed in range(_LEARNABLE):
+        draw(folder / "photos" / f"{seed:02}.png", seed)
+    do("index", folder / "library", folder / "photos")
 
 
 def _unbroken(folder: Path, what: str) -> tuple[Summary, int]:
@@ -163,65 +188,146 @@ def forbidden(folder: Path, what: str, expected: Summary) -> list[str]:
 def unreadable(folder: Path, what: str, expected: Summary) -> list[str]:
     """Photos that may not be read, and a folder that may not be listed; later they may."""
     disk = _disk(folder)
-    library, photos = disk / "library", disk / "photos"
-    return [f"{library} {photos} {what} {expected is None}"] if False else []
+    library, photos = disk / "library", folder / "photos"
+    owned_by(library, NOBODY)
+    known = set(summary(library).photos)
+    closed = [*sorted(photos.glob("0*.png"))[:3], *photos.glob("new")]
+    modes = [(one, one.stat().st_mode) for one in closed]
+    for one in closed:
+        one.chmod(0)
+    said = run(what, library, photos, user=NOBODY)
+    wrong = [] if said.is_done else [str(said)]
+    gone = known - set(summary(library).photos)
+    wrong += [f"{one} was given up" for one in closed if str(one) in gone]
+    for one, mode in modes:
+        one.chmod(mode)
+    return wrong + _finish(folder, what, library, expected)
 
 
-def vanishing(
-    folder: Path, what: str, expected: Summary, gone: str, how: str, after: int
-) -> list[str]:
-    """The photos' folder, or the library's, is gone when so many batches are stored."""
+def cut_off(folder: Path, what: str, expected: Summary, after: int) -> list[str]:
+    """A run is killed, and then the library can only be read: as it was committed."""
     disk = _disk(folder)
-    library = disk / "library"
-    place = folder / "photos" if gone == "photos" else library
-    aside = folder / "aside" if gone == "photos" else disk / "aside"
-    if how == "unplugged":
-        aside.mkdir()
-        if gone == "library":
-            library.rename(aside / "library")
-            aside, library = disk / "aside" / "library", disk / "library"
-            library.mkdir()
-            show_again(aside, library)
-        else:
-            show_again(place, aside)
-            show_again(aside, place)
-    counted = 0
+    library, copy, photos = disk / "library", disk / "copy", folder / "photos"
+    said = run(what, library, photos, first=[_at_commit(after, _die)])
+    wrong = [] if said.code == -signal.SIGKILL else [str(said)]
+    shutil.copytree(library, copy)
+    recovered = run("search", copy, photos)
+    make_read_only(disk)
+    read = run("search", library, photos)
+    if not read.is_done or read.out != recovered.out:
+        wrong.append(f"{read}: {read.out} instead of {recovered.out}")
+    make_read_only(disk, False)
+    return wrong + _finish(folder, what, library, expected)
 
-    def vanish() -> None:
-        if how == "renamed":
-            place.rename(aside)
-        else:
-            detach(place)
 
-    def count_commits() -> None:
-        real = Store.commit
+def browsed(folder: Path, what: str, expected: Summary) -> list[str]:
+    """The pages of a library that can't be written are served."""
+    disk = _disk(folder)
+    make_read_only(disk)
+    with serving(disk / "library") as address, urlopen(address, timeout=60) as page:
+        wrong = [] if page.status == 200 else [f"{address} says {page.status}"]
+    make_read_only(disk, False)
+    return wrong + _finish(folder, what, disk / "library", expected)
 
-        def commit(self: Store, *args: object) -> None:
-            nonlocal counted
-            real(self, *args)  # type: ignore[arg-type]
-            counted += 1
-            if counted == after:
-                vanish()
+
+def renamed(folder: Path, what: str, expected: Summary, gone: str, after: int) -> list[str]:
+    """The folder of the photos, or the library, has another name when so many batches are done."""
+    disk = _disk(folder)
+    library, photos = disk / "library", folder / "photos"
+    place = photos if gone == "photos" else library
+    aside = place.with_name("aside")
+    said = run(what, library, photos, first=[_at_commit(after, lambda: place.rename(aside))])
+    wrong = [] if said.is_refused else [str(said)]
+    if place.exists():
+        wrong.append(f"made anew: {sorted(place.rglob('*'))}")
+        shutil.rmtree(place)
+    aside.rename(place)
+    return wrong + _finish(folder, what, library, expected)
+
+
+def unplugged(folder: Path, what: str, expected: Summary, gone: str, after: int) -> list[str]:
+    """The same, of a disk that is not mounted any more: an empty folder is in its place."""
+    disk = _disk(folder)
+    library, photos = disk / "library", folder / "photos"
+    place = photos if gone == "photos" else library
+    aside = disk / "aside"
+    place.mkdir(exist_ok=True)
+    show_again(place, aside)
+    mount_memory(place, 1)
+    show_again(aside, place)
+    said = run(what, library, photos, first=[_at_commit(after, lambda: detach(place))])
+    wrong = [] if said.is_refused else [str(said)]
+    wrong += [f"{one} is where nothing is mounted" for one in sorted(place.iterdir())]
+    show_again(aside, place)
+    return wrong + _finish(folder, what, library, expected)
+
+
+def _at_commit(number: int, act: Callable[[], object]) -> Callable[[], None]:
+    """In a command's process: do something when so many batches are stored."""
+
+    def listen() -> None:
+        real, counted = Store.commit, itertools.count(1)
+
+        def commit(self: Store, *args: Any) -> None:
+            real(self, *args)
+            if next(counted) == number:
+                act()
 
         Store.commit = commit  # type: ignore[method-assign]
 
-    said = run(what, library, folder / "photos", first=[count_commits])
-    wrong = [] if said.is_refused else [str(said)]
-    if how == "renamed":
-        if not aside.exists():
-            return [*wrong, "nothing vanished"]
-        if place.exists():
-            wrong.append(f"made anew: {sorted(place.rglob('*'))}")
-            shutil.rmtree(place)
-        aside.rename(place)
-    else:
-        left = sorted(one.name for one in place.iterdir())
-        if gone == "library" and left:
-            wrong.append(f"written where nothing is mounted any more: {left}")
-        show_again(aside, place)
-    return wrong + _finish(folder, what, library, expected)
+    return listen
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _chmod(folder: Path, folders: int, files: int) -> None:
     for one in (folder, *folder.rglob("*")):
         one.chmod(folders if one.is_dir() else files)
+
+
+def may_mount() -> None:
+    own_mounts()
+
+
+def _levels(room: int, number: int) -> list[int]:
+    """Bytes that are left on a disk: from none to more than a command takes, few more often."""
+    most = 1.2 * max(room, _LEAST)
+    return sorted({round(most * (n / number) ** 2) for n in range(number)})
+
+
+def rows(share: float) -> Iterator[Row]:
+    with trials() as fork, tempfile.TemporaryDirectory() as scratch:
+        if fork(may_mount).error:
+            yield Row("places", "nothing: this user may not mount here", 0, 0)
+            return
+        Path(scratch).chmod(0o755)
+        for prepared, what in (("index", "index"), ("update", "index"), ("compaction", "index"),
+                               ("many", "codes"), ("many", "albums")):  # fmt: skip
+            bench = Bench(fork, Path(scratch) / f"{prepared}-{what}", prepared, what)
+            name = f"{what} ({prepared})" if what == "index" else what
+            found = [bench.look(full, room) for room in _levels(bench.room, times(LEVELS, share))]
+            yield _row(f"fc7 {name} on a full disk", found)
+        bench = Bench(fork, Path(scratch) / "update", "update", "index")
+        again = range(times(10, share))
+        yield _row("a disk mounted to be read only", [bench.look(read_only, "mount") for _ in again])
+        if os.getuid() == 0:
+            found = [bench.look(read_only, "modes") for _ in again]
+            yield _row("a library that its owner made unwritable", found)
+            yield _row("a library of another user", [bench.look(forbidden) for _ in again])
+            found = [bench.look(unreadable) for _ in again]
+            yield _row("photos and folders that may not be read for a while", found)
+        found = [bench.look(cut_off, after) for after in range(1, 1 + times(6, share))]
+        yield _row("a library that was cut off, on a read-only disk", found)
+        yield _row("its pages in the browser", [bench.look(browsed)])
+        for scene, words in ((renamed, "renamed"), (unplugged, "unplugged")):
+            for gone in ("photos", "library"):
+                found = [bench.look(scene, gone, n) for n in range(1, 1 + times(6, share))]
+                yield _row(f"{words} while a run is at work: the {gone}", found)
+
+
+def _row(what: str, found: list[list[str]]) -> Row:
+    lost = [lines for lines in found if lines]
+    note = lost[0][0][:300].replace("\n", " ") if lost else ""
+    return Row("places", what, len(found), len(lost), note)

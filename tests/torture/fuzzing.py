@@ -1,0 +1,89 @@
+"""A coverage-guided fuzzer on the decode road: an hour of atheris, in a process of its own.
+
+What it finds is kept in FC7_FUZZ_FINDS, a folder, or in a new one below the temporary folder; a
+later run begins with it, and with all that earlier runs found interesting there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from torture.photo_mutants import originals
+from torture.table import Row
+
+SECONDS = 3600
+MEMORY_MB = 2048
+FILE_SECONDS = 30
+_TARGET = Path(__file__).with_name("fuzz_decoding.py")
+_ROOTS = (Path(__file__).parents[2], Path(__file__).parents[1])
+
+
+def rows(share: float) -> Iterator[Row]:
+    named = os.environ.get("FC7_FUZZ_FINDS")
+    place = Path(named) if named else Path(tempfile.mkdtemp(prefix="fc7-fuzz-"))
+    yield fuzzed(place, max(15, round(SECONDS * share)))
+
+
+def fuzzed(place: Path, seconds: int) -> Row:
+    """Fuzz for so long. A find ends the fuzzer: it is begun again until the time is over."""
+    what = "a file that a coverage-guided fuzzer made"
+    if find_spec("atheris") is None:
+        return Row("fuzzing", what, 0, 1, "not tried: atheris is not installed")
+    corpus, finds = place / "corpus", place / "finds"
+    corpus.mkdir(parents=True, exist_ok=True)
+    finds.mkdir(exist_ok=True)
+    for format, files in originals().items():
+        for number, data in enumerate(files):
+            (corpus / f"{format}-{number}").write_bytes(data)
+    old = set(finds.iterdir())
+    end, units, coverage, ends = time.monotonic() + seconds, 0, 0, 0
+    told = ""
+    while (left := round(end - time.monotonic())) > 0 and ends < 100:
+        done = _fuzz(corpus, finds, left)
+        told = done.stderr
+        ran = re.findall(r"number_of_executed_units: (\d+)", told) or re.findall(r"#(\d+)\t", told)
+        units += int(ran[-1]) if ran else 0
+        coverage = max([coverage, *map(int, re.findall(r"cov: (\d+)", told))])
+        if done.returncode:
+            ends += 1
+            if not ran:
+                break
+    found = sorted(set(finds.iterdir()) - old)
+    note = f"{seconds / 60:.1f} minutes, {coverage:,} branches seen, finds in {finds}"
+    for file in found[:5]:
+        note += f"; {file.name}"
+    if ends:
+        note += f"; {_last_error(told)}"
+    return Row("fuzzing", what, units, max(len(found), ends), note)
+
+
+def _fuzz(corpus: Path, finds: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    options = {
+        "artifact_prefix": f"{finds}/",
+        "detect_leaks": 0,
+        "max_len": 1 << 16,
+        "max_total_time": seconds,
+        "print_final_stats": 1,
+        "rss_limit_mb": MEMORY_MB,
+        "timeout": FILE_SECONDS,
+    }
+    command = [sys.executable, str(_TARGET), str(corpus)]
+    command += [f"-{name}={value}" for name, value in options.items()]
+    path = os.pathsep.join(map(str, _ROOTS))
+    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, check=False
+    )
+
+
+def _last_error(told: str) -> str:
+    lines = [line for line in told.splitlines() if "Error" in line or "ERROR" in line]
+    return " / ".join(lines[-2:])[:300]

@@ -27,8 +27,8 @@ from typing import BinaryIO
 
 from indexer.archive import Archive, Member, write_archive
 from indexer.aside import already_there, aside, put
+from indexer.checking import existing
 from indexer.engines.addresses import read_addresses
-from indexer.engines.catalogs import has_catalog
 from indexer.schema import MIGRATIONS
 from indexer.syncing import make_folder, sync
 from retrieval.errors import BackupError, LibraryError
@@ -66,8 +66,7 @@ def back_up(library: Path, file: Path, progress: Progress | None = None) -> Back
     files of its own; BackupError if the file is there already or can't be written.
     """
     library, file = library.expanduser().absolute(), file.expanduser().absolute()
-    if not has_catalog(library):
-        raise LibraryError(f"no library in {library}: fc7 index FOLDER makes one")
+    existing(library)
     _refuse_servers(library)
     if os.path.lexists(file):
         raise already_there(file)

@@ -27,6 +27,7 @@ from indexer.catalog import Catalog, SegmentRow
 from indexer.coding import CoderStore
 from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.engines.stores import open_store
+from indexer.inside import refuse_links
 from indexer.segments import SegmentStore, file_sha256
 from indexer.thumbnails import ThumbnailStore
 from indexer.vectors import Vectors
@@ -84,6 +85,7 @@ def check(library: Path, progress: Callable[[int, int], None] | None = None) -> 
 def existing(library: Path) -> Path:
     """The folder of a library, absolute. Raises LibraryError if it is none."""
     library = library.expanduser().absolute()
+    refuse_links(library)
     if not has_catalog(library):
         raise LibraryError(f"no library in {library}: fc7 index FOLDER makes one")
     return library

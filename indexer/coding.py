@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
+from indexer.inside import checked_name
 from indexer.moments import at_one_moment
 from indexer.segments import file_sha256
 from indexer.syncing import make_folder, sync
@@ -35,7 +36,8 @@ class CoderStore:
         self._folder = folder
 
     def path(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+        """Raises LibraryError for a name that may lead elsewhere."""
+        return self._folder / f"{checked_name(name, self._folder)}.safetensors"
 
     def read(self, name: str) -> Coder:
         """Raises CodesError if it is missing or damaged."""

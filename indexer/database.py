@@ -182,11 +182,19 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
         with database.writing() as connection, connection.begin():
             version = database.read_version(connection)
             if version < len(migrations):  # another process may have been quicker
+                _refuse_strange(database, connection, migrations[:version], where)
                 migrations[version](connection)
                 version += 1
                 database.write_version(connection, version)
     with database.reading() as plain:
-        strange = database.strange(plain, migrations)
+        _refuse_strange(database, plain, migrations, where)
+
+
+def _refuse_strange(
+    database: Database, connection: sa.Connection, migrations: Sequence[Migration], where: str
+) -> None:
+    """Before its triggers and views have a part in anything."""
+    strange = database.strange(connection, migrations)
     if strange is not None:
         raise LibraryError(
             f"{where} is damaged, or was changed by another program ({strange} is not as fc7 makes "
@@ -194,7 +202,7 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
         )
 
 
-_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 
 @cache

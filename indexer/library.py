@@ -38,6 +38,7 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
+from indexer.inside import refuse_links
 from indexer.label_rows import labels_of_photos
 from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
@@ -106,6 +107,7 @@ class Library:
         store: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
+        refuse_links(self.path)
         if not has_catalog(self.path):
             self._prepare(create)
         self._catalog = open_catalog(self.path, catalog)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
+from indexer.inside import checked_name
 from indexer.syncing import make_folder, sync
 from indexer.vectors import Blocks, Ranking
 from retrieval.codes import Coder
@@ -52,7 +53,8 @@ class SegmentStore:
         self._coder = (name, coder)
 
     def path(self, name: str) -> Path:
-        return self._folder / name
+        """Raises LibraryError for a name that may lead elsewhere, as `codes_path` does."""
+        return self._folder / checked_name(name, self._folder)
 
     def write(
         self,
@@ -74,6 +76,7 @@ class SegmentStore:
 
     def codes_path(self, name: str, coder: str) -> Path:
         """Where the codes of a file's rows are, in their order, by the coder of that name."""
+        name, coder = checked_name(name, self._folder), checked_name(coder, self._folder)
         return self._folder / f"{Path(name).stem}.{coder}.codes"
 
     def encode(self, name: str) -> str | None:
@@ -94,7 +97,8 @@ class SegmentStore:
 
     def remove_codes(self, name: str) -> None:
         """Remove the codes of a file."""
-        for file in self._folder.glob(f"{Path(name).stem}.*.codes"):
+        stem = Path(checked_name(name, self._folder)).stem
+        for file in self._folder.glob(f"{stem}.*.codes"):
             file.unlink(missing_ok=True)
 
     def sweep(self, catalog: Catalog) -> None:
@@ -172,11 +176,11 @@ class SegmentStore:
         return SegmentRow(name, rows, file_sha256(self.path(name)), self.encode(name))
 
     def _place(self, name: str, write: Callable[[Path], object]) -> None:
-        partial = self.path(name + _PARTIAL)
+        partial = self._folder / (name + _PARTIAL)
         try:
             write(partial)
             sync(partial)
-            partial.rename(self.path(name))
+            partial.rename(self._folder / name)
             sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ from typing import Any
 from indexer.database import address_of, readable_only
 from retrieval.errors import LibraryError
 
+_TABLE = "CREATE TABLE thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL{})"
+_SCHEMA = (None, _TABLE.format(""), _TABLE.format(", checksum INTEGER"))  # None: its own index
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
 
 
@@ -48,7 +50,7 @@ class ThumbnailStore:
             row = connection.execute(
                 "SELECT jpeg FROM thumbnails WHERE hash = ?", (hash_,)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def damaged(self, wanted: Collection[str]) -> set[str]:
         """Which of the wanted hashes have no thumbnail, or one that isn't as it was stored.
@@ -108,6 +110,7 @@ class ThumbnailStore:
             if mode == "ro" and readable_only(self._file):
                 address = address_of(self._file)
             with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE)) as connection:
+                self._refuse_strange(connection)
                 yield connection
         except sqlite3.OperationalError as error:  # a full disk, a folder that is read-only
             raise LibraryError(f"{self._file} can't be used: {error}") from error
@@ -115,6 +118,15 @@ class ThumbnailStore:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # its other subclasses are bugs
             raise LibraryError(f"{self._file} is damaged: {error}") from error
+
+    def _refuse_strange(self, connection: sqlite3.Connection) -> None:
+        """A file from elsewhere may have triggers, or a view in the table's place."""
+        for (sql,) in connection.execute("SELECT sql FROM sqlite_schema"):
+            if sql not in _SCHEMA:
+                raise LibraryError(
+                    f"{self._file} was changed by another program: remove it, and fc7 check "
+                    "--repair makes another"
+                )
 
 
 def _checksum(hash_: str, jpeg: bytes) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from indexer.backup import back_up
 from retrieval.codes import Coder, write_coder
 from retrieval.search import write_codes, write_rows
+from torture import hostile
 from torture.backups import small_library
 from torture.mutants import troubles
 from torture.table import Row, times
@@ -38,8 +39,21 @@ NAMES = {
 
 def rows(share: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="elsewhere-") as folder:
+        place = Path(folder)
+        yield trapped(place / "traps", share)
         for kind, most in WHOLE.items():
-            yield mutated(kind, Path(folder) / kind, times(most, share))
+            yield mutated(kind, place / kind, times(most, share))
+
+
+def trapped(place: Path, share: float) -> Row:
+    """All that people do with libraries that are made to deceive (or with a share of them)."""
+    library = small_library(place / "small")
+    traps = list(hostile.TRAPS)[:: max(1, round(1 / share))]
+    found = []
+    for number, trap in enumerate(traps):
+        found += hostile.troubles_of(trap, place / str(number), library)
+    return Row("elsewhere", "libraries made to deceive: nothing outside is read or changed",
+               len(traps), len(found), "; ".join(found[:3]))  # fmt: skip
 
 
 def mutated(kind: str, place: Path, count: int) -> Row:

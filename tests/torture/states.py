@@ -1,4 +1,4 @@
-"""What a changing library held at each commit, told by its own database, and the right answers then.
+"""What a changing library held at each commit, by its own database; and the right answers then.
 
 Triggers in the catalogue write each change of a photo, and each commit, into a table of their own,
 within the same transaction: so the table tells of every state that a reader could see, and of no

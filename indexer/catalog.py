@@ -9,15 +9,14 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
-from indexer.conditions import conditions_of, is_under
+from indexer.conditions import conditions_of, in_parts, is_under
 from indexer.database import AtMax, Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
@@ -72,13 +71,13 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A registered FAISS file, and how many rows it holds."""
+    """A part of the vectors that counts: a FAISS file, or a collection on a server."""
 
     name: str
     rows: int
+    sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
+    codes_sha256: str | None = None  # of its codes
 
-
-_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 # Asked once a file: making the statement anew took longer than SQLite did.
 _WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
@@ -131,6 +130,11 @@ class Catalog:
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
 
+    def faults(self) -> tuple[list[str], dict[str, list[int]]]:
+        """What `Database.faults` says."""
+        with self._told(), self._database.reading() as connection:
+            return self._database.faults(connection)
+
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
@@ -145,7 +149,7 @@ class Catalog:
 
     def segments(self) -> list[SegmentRow]:
         rows = self.rows(sa.select(t.segments).order_by("name"))
-        return [SegmentRow(row.name, row.rows) for row in rows]
+        return [SegmentRow(row.name, row.rows, row.sha256, row.codes_sha256) for row in rows]
 
     def live_rows(self) -> dict[str, int]:
         """How many rows of each segment still have a photo; looks at every content."""
@@ -174,23 +178,28 @@ class Catalog:
         return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
 
     def last_content(self) -> int:
-        """The greatest id of a content; 0 if there is none."""
+        """The greatest id of a content, or 0."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
 
+    def contents_in(self, segment: str) -> list[int]:
+        """The contents whose rows a segment has, in the order of their ids."""
+        c = t.contents.c
+        found = self.rows(sa.select(c.id).where(c.segment == segment).order_by(c.id))
+        return [row.id for row in found]
+
+    def hashes(self) -> set[str]:
+        """Of all contents that have photos."""
+        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
+
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
-        query = sa.select(t.contents.c.id).where(~_has_photo())
-        return [row.id for row in self.rows(query)]
+        return [row.id for row in self.rows(sa.select(t.contents.c.id).where(~_has_photo()))]
 
     # --- photos
 
     def count(self) -> int:
         return int(self.rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
-
-    def count_under(self, folder: Path) -> int:
-        query = sa.select(sa.func.count().label("n")).select_from(t.photos)
-        return int(self.rows(query.where(is_under(t.photos, folder)))[0].n)
 
     def is_empty(self) -> bool:
         """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
@@ -237,6 +246,16 @@ class Catalog:
         with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
+
+    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents that are known of these, by hash."""
+        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
+        return {row.hash: row.id for row in self.rows(query)}
+
+    def next_content_id(self) -> int:
+        """One more than any content id ever given."""
+        with self._told(), self._reading() as connection:
+            return self._database.next_content(connection)
 
     def labels(self, content: int) -> list[tuple[str, float]]:
         query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
@@ -302,16 +321,6 @@ class Catalog:
         )
         return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
 
-    def cameras_holding(self, part: str) -> list[str]:
-        """The cameras with this part in their names, in any case."""
-        camera = t.contents.c.camera
-        rows = self.rows(sa.select(camera).where(camera.is_not(None)).distinct())
-        return _holding(part, [row.camera for row in rows])
-
-    def labels_holding(self, part: str) -> list[str]:
-        """The labels with this part, in any case."""
-        return _holding(part, self.known_labels())
-
     # --- files
 
     def skipped(self) -> list[Skip]:
@@ -370,15 +379,24 @@ class Writer:
     def remove_folder(self, folder: Path) -> None:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
-    def add_segment(self, name: str, rows: int) -> None:
-        """List a part of the vectors, with so many rows, or so many more (or less)."""
+    def add_segment(self, segment: SegmentRow) -> None:
+        """List a part of the vectors, with its rows, or so many more (or less) if it is there."""
         known = self._connection.execute(
             sa.update(t.segments)
-            .where(t.segments.c.name == name)
-            .values(rows=t.segments.c.rows + rows)
+            .where(t.segments.c.name == segment.name)
+            .values(rows=t.segments.c.rows + segment.rows)
         )
         if not known.rowcount:
-            self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
+            self._connection.execute(sa.insert(t.segments).values(**asdict(segment)))
+
+    def put_sums(self, segments: Sequence[SegmentRow]) -> None:
+        """Note what the files of these segments hold now."""
+        for one in segments:
+            self._connection.execute(
+                sa.update(t.segments)
+                .where(t.segments.c.name == one.name)
+                .values(rows=one.rows, sha256=one.sha256, codes_sha256=one.codes_sha256)
+            )
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]
@@ -453,11 +471,6 @@ class Writer:
         query = sa.select(t.photos.c.path, t.photos.c.content).where(t.photos.c.path.in_(paths))
         return {row.path: row.content for row in self._connection.execute(query)}
 
-    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents that are known of these, by hash."""
-        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
-        return {row.hash: row.id for row in self._connection.execute(query)}
-
     def paths_of(self, content: int) -> list[str]:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
@@ -465,18 +478,6 @@ class Writer:
 
 def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
-
-
-def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
-    """All of them, in ascending order, as many at once as a statement takes."""
-    rest = iter(sorted(numbers))
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part
-
-
-def _holding(part: str, names: Iterable[str]) -> list[str]:
-    """The names that hold this part, upper or lower case alike, in any script."""
-    return [name for name in names if part.casefold() in name.casefold()]
 
 
 def _photo_query() -> sa.Select[Any]:

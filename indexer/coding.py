@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.moments import at_one_moment
+from indexer.segments import file_sha256
 from indexer.vectors import Blocks, Vectors
 from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
@@ -38,6 +40,13 @@ class CoderStore:
     def read(self, name: str) -> Coder:
         """Raises CodesError if it is missing or damaged."""
         return read_coder(self.path(name))[0]
+
+    def intact(self, name: str) -> Coder:
+        """`read`, if it is as it was stored; CodesError if not."""
+        coder = self.read(name)
+        if not file_sha256(self.path(name)).startswith(name):
+            raise CodesError(f"{self.path(name)} changed by itself")
+        return coder
 
     def put(self, coder: Coder, about: dict[str, str]) -> str:
         """Store a coder; return its name. It is on disk by then."""
@@ -94,15 +103,16 @@ def recode(
     name = coders.put(coder, about)
     vectors.use(name, coders.read(name))  # as it will be read: in half precision
     known = catalog.segments()
-    done = 0
+    done, coded = 0, []
     for segment in known:
-        vectors.encode(segment.name)
+        coded.append(replace(segment, codes_sha256=vectors.encode(segment.name)))
         done += segment.rows
         if progress:
             progress(done, sum(one.rows for one in known))
     with catalog.write() as writer:
         writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
         writer.set(**vectors.marks())
+        writer.put_sums(coded)
     vectors.sweep(catalog)
     coders.sweep(name)
     return name

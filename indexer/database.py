@@ -5,8 +5,10 @@ What the two do differently is said here and there, and in the types of schema.p
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from indexer.schema import Migration
+from indexer.schema import Migration, columns_of, row_sum
 from retrieval.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -48,6 +50,15 @@ class Database(Protocol):
     def write_version(self, connection: sa.Connection, version: int) -> None:
         """Change it, in the transaction that changed the schema."""
 
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        """What of the schema isn't as these migrations make it; None: nothing is."""
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        """What is wrong with the file, and the rows that changed by themselves: by table, rowids.
+
+        Of a server nothing is known.
+        """
+
     def next_content(self, connection: sa.Connection) -> int:
         """One more than any content id ever given."""
 
@@ -68,7 +79,7 @@ class SqliteFile:
         self.name = str(file)
         # No most number of connections: those who wait to write would keep others from reading.
         url = sa.URL.create("sqlite", database=str(file))
-        self._engine = sa.create_engine(url, max_overflow=-1)
+        self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
         sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "begin", _begin)
 
@@ -90,6 +101,26 @@ class SqliteFile:
     def write_version(self, connection: sa.Connection, version: int) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        made = _schema_of(tuple(migrations))
+        odd = made ^ frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+        return min((f"{kind} {name}" for kind, name, _, _ in odd), default=None)
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        wrong = [line for line in said if line != "ok"]
+        astray = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        wrong += [
+            f"row {row} of {table} names no row of {other}" for table, row, other, _ in astray
+        ]
+        changed = {}
+        for table, columns in columns_of(connection).items():
+            query = f"SELECT rowid FROM {table} WHERE checksum IS NOT {row_sum(columns)}"
+            rows = connection.exec_driver_sql(query).scalars().all()
+            if rows:
+                changed[table] = list(rows)
+        return wrong, changed
+
     def next_content(self, connection: sa.Connection) -> int:
         used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
         return int(connection.execute(used).scalar_one()) + 1
@@ -102,8 +133,10 @@ class SqliteFile:
 
     def complaint(self, error: sa.exc.DBAPIError) -> str | None:
         """A full disk, a read-only folder, a damaged file. Other subclasses are bugs."""
-        ours = type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError)
-        return None if ours else str(error.orig)
+        if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+            return None
+        said = str(error.orig)
+        return f"{said}; somebody else is writing: try again" if "locked" in said else said
 
 
 def migrate(database: Database, migrations: Sequence[Migration], where: str) -> None:
@@ -125,6 +158,28 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
                 migrations[version](connection)
                 version += 1
                 database.write_version(connection, version)
+    with database.reading() as plain:
+        strange = database.strange(plain, migrations)
+    if strange is not None:
+        raise LibraryError(
+            f"{where} is damaged, or was changed by another program ({strange} is not as fc7 makes "
+            "it): fc7 restore a backup, or delete the library and index again"
+        )
+
+
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+
+
+@cache
+def _schema_of(migrations: tuple[Migration, ...]) -> frozenset[tuple[str, ...]]:
+    """What is in a catalogue that these have made."""
+    database = SqliteFile(Path(":memory:"))
+    with database.writing() as connection, connection.begin():
+        for migration in migrations:
+            migration(connection)
+        found = frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+    database.close()
+    return found
 
 
 @contextmanager
@@ -137,6 +192,8 @@ def told(database: Database, what: str) -> Iterator[None]:
         if complaint is None:
             raise
         raise LibraryError(f"{database.name} {what}: {complaint}") from error
+    except UnicodeDecodeError as error:  # SQLite's own message of a damaged schema
+        raise LibraryError(f"{database.name} {what}: it is damaged") from error
 
 
 def upsert(
@@ -202,6 +259,12 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+    connection.create_function("row_sum", -1, _row_sum, deterministic=True)
+
+
+def _row_sum(*values: str | float | bytes | None) -> int:
+    """The checksum that triggers keep of each row (indexer/schema.py)."""
+    return zlib.crc32(repr(values).encode())
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -127,7 +127,7 @@ class Pipeline:
                     progress(done)
                 read = time.monotonic_ns()
                 ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
-                described = self._describe(items)
+                described = describe(self._extractor, items)
                 told = time.monotonic_ns()
                 self._store.commit(items, described)
                 self._sizes.update(item.stat.size for _, item in items if isinstance(item, Read))
@@ -165,23 +165,24 @@ class Pipeline:
     def _is_known(self, size: int, hash_: str) -> bool:
         return size in self._sizes and self._catalog.content_with(hash_) is not None
 
-    def _describe(self, items: Items) -> Described | None:
-        """What the network says of the pictures that are new; None if there are none."""
-        fresh = _first_of_each_content(items)
-        if not fresh:
-            return None
-        pictures = list(fresh.values())
-        told = self._extractor.describe(np.stack([picture.pixels for picture in pictures]))
-        labels = top_labels(told.probabilities, self._extractor.classes)
-        contents = [
-            NewContent(
-                hash_,
-                asdict(picture.info) | {"norm": float(norm)},
-                tuple((p.label, p.probability) for p in top),
-            )
-            for (hash_, picture), norm, top in zip(fresh.items(), told.norms, labels, strict=True)
-        ]
-        return Described(contents, told.fc7, [picture.thumbnail for picture in pictures])
+
+def describe(extractor: Extractor, items: Items) -> Described | None:
+    """What the network says of the pictures that are new, each once; None if there are none."""
+    fresh = _first_of_each_content(items)
+    if not fresh:
+        return None
+    pictures = list(fresh.values())
+    told = extractor.describe(np.stack([picture.pixels for picture in pictures]))
+    labels = top_labels(told.probabilities, extractor.classes)
+    contents = [
+        NewContent(
+            hash_,
+            asdict(picture.info) | {"norm": float(norm)},
+            tuple((p.label, p.probability) for p in top),
+        )
+        for (hash_, picture), norm, top in zip(fresh.items(), told.norms, labels, strict=True)
+    ]
+    return Described(contents, told.fc7, [picture.thumbnail for picture in pictures])
 
 
 def _first_of_each_content(batch: Items) -> dict[str, Picture]:

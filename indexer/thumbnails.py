@@ -7,7 +7,8 @@ before the rows that name their contents.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -27,14 +28,15 @@ class ThumbnailStore:
         """Store JPEGs by hash, all at once, whatever was there."""
         with self._open("rwc") as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")  # on disk before the rows that follow
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS thumbnails "
+                "(hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL, checksum INTEGER)"
             )
+            _add_checksums(connection)
+            rows = [(hash_, jpeg, _checksum(hash_, jpeg)) for hash_, jpeg in jpegs.items()]
             with connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", jpegs.items()
-                )
+                connection.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", rows)
 
     def get(self, hash_: str) -> bytes | None:
         """The JPEG, or None if there is none."""
@@ -45,6 +47,40 @@ class ThumbnailStore:
                 "SELECT jpeg FROM thumbnails WHERE hash = ?", (hash_,)
             ).fetchone()
         return None if row is None else bytes(row[0])
+
+    def damaged(self, wanted: Collection[str]) -> set[str]:
+        """Which of the wanted hashes have no thumbnail, or one that isn't as it was stored.
+
+        Raises LibraryError if the file itself is damaged.
+        """
+        left = set(wanted)
+        if self._file.exists():
+            with self._open("ro") as connection:
+                (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+                if told != "ok":
+                    raise LibraryError(f"{self._file} is damaged: {told}")
+                columns = connection.execute("SELECT * FROM thumbnails LIMIT 0").description
+                own = "checksum" if len(columns) == 3 else "NULL"  # of an older fc7
+                for hash_, jpeg, checksum in connection.execute(
+                    f"SELECT CAST(hash AS BLOB), jpeg, {own} FROM thumbnails"
+                ):
+                    name = hash_.decode("ascii", "replace")
+                    if checksum in (None, _checksum(name, jpeg)):
+                        left.discard(name)
+        return left
+
+    def is_unreadable(self) -> bool:
+        """Whether the file is so damaged that nothing can be stored in it."""
+        try:
+            self.damaged(())
+        except LibraryError:
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Remove the file."""
+        for end in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
     def remove(self, hashes: Iterable[str]) -> None:
         """Forget these; the file's room is used again."""
@@ -65,3 +101,17 @@ class ThumbnailStore:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # its other subclasses are bugs
             raise LibraryError(f"{self._file} is damaged: {error}") from error
+
+
+def _checksum(hash_: str, jpeg: bytes) -> int:
+    return zlib.crc32(jpeg, zlib.crc32(hash_.encode()))
+
+
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Give those of an older fc7 theirs."""
+    if len(connection.execute("SELECT * FROM thumbnails LIMIT 0").description) == 2:
+        connection.create_function("checksum_of", 2, _checksum, deterministic=True)
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ALTER TABLE thumbnails ADD COLUMN checksum INTEGER")
+            connection.execute("UPDATE thumbnails SET checksum = checksum_of(hash, jpeg)")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.catalog import Catalog, NewContent
+from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
 from retrieval.codes import Coder
 
@@ -64,8 +64,8 @@ class Vectors(Protocol):
         ids: NDArray[np.int64],
         descriptors: NDArray[np.float32],
         contents: Sequence[NewContent],
-    ) -> str:
-        """Store rows (n, d) under the ids (n,) of these contents; return the name of their part.
+    ) -> SegmentRow:
+        """Store rows (n, d) under the ids (n,) of these contents; return their part.
 
         They are safe by then. They count once the catalogue lists the part and the contents; until
         then the same ids may be written again.
@@ -74,8 +74,11 @@ class Vectors(Protocol):
     def marks(self) -> dict[str, str]:
         """Settings that the catalogue must take up together with what was written last."""
 
-    def encode(self, name: str) -> None:
-        """Make the codes of a part's rows by the coder in use, unless they are there."""
+    def encode(self, name: str) -> str | None:
+        """Make the codes of a part's rows by the coder in use, unless they are there.
+
+        Returns the sha256 of the file that they are in, if they are in one.
+        """
 
     def sweep(self, catalog: Catalog) -> None:
         """Remove what a killed run left and the catalogue doesn't know, and other codes."""

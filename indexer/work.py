@@ -26,7 +26,7 @@ import filelock
 
 from retrieval.errors import Fc7Error, LibraryBusyError, LibraryError
 
-What = Literal["index", "load", "codes", "forget"]
+What = Literal["index", "load", "codes", "forget", "check"]
 End = Literal["done", "stopped", "failed", "died"]
 
 LOCK = "index.lock"

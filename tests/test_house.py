@@ -34,6 +34,7 @@ HOMES = {
         "copy_rows",
         "facets",
         "map_rows",
+        "repair_rows",
     },
     "psycopg": {"postgres"},
     "sklearn": {"clustering"},

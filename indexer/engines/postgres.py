@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from indexer.database import upsert
+from indexer.schema import Migration
 from retrieval.errors import LibraryError
 
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
@@ -108,6 +109,13 @@ class PostgresServer:
             connection.exec_driver_sql("CREATE TABLE fc7_schema (version BIGINT NOT NULL)")
             connection.exec_driver_sql("INSERT INTO fc7_schema VALUES (0)")
         connection.execute(sa.text("UPDATE fc7_schema SET version = :now"), {"now": version})
+
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        """A server has others to guard it."""
+        return None
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        return [], {}
 
     def next_content(self, connection: sa.Connection) -> int:
         query = "SELECT last_value + CAST(is_called AS INTEGER) FROM contents_id_seq"

@@ -15,7 +15,7 @@ from postgres_server import *  # noqa: F403
 from postgres_server import HOUSE, Server, check_line
 
 from indexer import Grouping, Library, open_library
-from indexer.catalog import Catalog, FileStat, NewContent
+from indexer.catalog import Catalog, FileStat, NewContent, SegmentRow
 from indexer.engines.postgres import PostgresServer
 from retrieval.errors import LibraryError
 from retrieval.extractor import Extractor
@@ -32,7 +32,7 @@ COLUMNS = {
 
 def fill(catalog: Catalog, first: int, many: int) -> None:
     with catalog.write() as writer:
-        writer.add_segment(f"s{first}", many)
+        writer.add_segment(SegmentRow(f"s{first}", many))
         start = writer.next_content_id()
         for at in range(many):
             row = NewContent(f"hash {first + at}", dict(COLUMNS), ())
@@ -120,7 +120,7 @@ def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_pa
     local = Catalog(tmp_path / "c.sqlite")
     for one in (catalog, local):
         with one.write() as writer:
-            writer.add_segment("s", 1)
+            writer.add_segment(SegmentRow("s", 1))
             labels = tuple((name, 0.1) for name in names)
             writer.add_contents([1], "s", [NewContent("h", dict(COLUMNS), labels)])
             for name in names:
@@ -137,7 +137,7 @@ def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_pa
 def test_more_is_asked_about_at_once_than_a_statement_takes(catalog: Catalog) -> None:
     many = 70_000  # PostgreSQL takes 65,535 values
     with catalog.write() as writer:
-        writer.add_segment("s", many)
+        writer.add_segment(SegmentRow("s", many))
         rows = [NewContent(f"hash {one}", dict(COLUMNS), (("cat", 0.5),)) for one in range(many)]
         writer.add_contents(range(1, many + 1), "s", rows)
         stats = [FileStat(f"/p/{one}", 10, 20) for one in range(many)]

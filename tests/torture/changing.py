@@ -24,7 +24,7 @@ from indexer.segments import SegmentStore
 from indexer.work import working
 from retrieval.errors import Fc7Error
 from retrieval.training.coders import random_hyperplanes
-from torture.states import Asked, Truth, is_right, keep_log, last_commit, read_states
+from torture.states import Asked, Truth, is_right, keep_log, moment, read_states, tell_commits
 
 STAY = 12  # photos that are never touched, so that there is always something to ask with
 _A_COMMIT = 2  # photos: so segments are merged all the time
@@ -99,6 +99,7 @@ def write_rounds(path: Path, folder: Path, pool: list[Path], rounds: int) -> str
     indexer.pipeline.BATCH = _A_COMMIT
     rng = random.Random(0)
     try:
+        tell_commits(path)
         with open_library(path, create=False) as library:
             for turn in range(rounds):
                 change_files(folder, pool, rng)
@@ -176,7 +177,7 @@ def ask(library: Library, rng: random.Random, stay: list[int]) -> Asked:
     about = rng.choice(stay) if rng.random() < 0.8 or kind == "label" else rng.randrange(1, 2_000)
     k = rng.choice((1, 3, 10, 40))
     label = library.labels(about)[0].label if kind == "label" else ""
-    before = last_commit(library.path)
+    before = moment(library.path)
     found: tuple[tuple[str, float], ...] = ()
     error = ""
     try:
@@ -194,7 +195,7 @@ def ask(library: Library, rng: random.Random, stay: list[int]) -> Asked:
             found = tuple((str(one.photo.path), one.probability) for one in exact)
     except Fc7Error as told:
         error = str(told)
-    return Asked(kind, about, k, before, last_commit(library.path), found, error)
+    return Asked(kind, about, k, before, moment(library.path), found, error)
 
 
 # --- the end

@@ -10,14 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
-from indexer.conditions import conditions_of, is_under
+from indexer.conditions import conditions_of, in_parts, is_under
 from indexer.database import Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
@@ -80,8 +79,6 @@ class SegmentRow:
     sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
     codes_sha256: str | None = None  # of its codes
 
-
-_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 # Asked once a file: making the statement anew took longer than SQLite did.
 _WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
@@ -198,17 +195,12 @@ class Catalog:
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
-        query = sa.select(t.contents.c.id).where(~_has_photo())
-        return [row.id for row in self.rows(query)]
+        return [row.id for row in self.rows(sa.select(t.contents.c.id).where(~_has_photo()))]
 
     # --- photos
 
     def count(self) -> int:
         return int(self.rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
-
-    def count_under(self, folder: Path) -> int:
-        query = sa.select(sa.func.count().label("n")).select_from(t.photos)
-        return int(self.rows(query.where(is_under(t.photos, folder)))[0].n)
 
     def is_empty(self) -> bool:
         """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
@@ -255,6 +247,16 @@ class Catalog:
         with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
+
+    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents that are known of these, by hash."""
+        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
+        return {row.hash: row.id for row in self.rows(query)}
+
+    def next_content_id(self) -> int:
+        """One more than any content id ever given."""
+        with self._told(), self._reading() as connection:
+            return self._database.next_content(connection)
 
     # --- filters
 
@@ -422,11 +424,6 @@ class Writer:
         query = sa.select(t.photos.c.path, t.photos.c.content).where(t.photos.c.path.in_(paths))
         return {row.path: row.content for row in self._connection.execute(query)}
 
-    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents that are known of these, by hash."""
-        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
-        return {row.hash: row.id for row in self._connection.execute(query)}
-
     def paths_of(self, content: int) -> list[str]:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
@@ -434,13 +431,6 @@ class Writer:
 
 def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
-
-
-def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
-    """All of them, in ascending order, as many at once as a statement takes."""
-    rest = iter(sorted(numbers))
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part
 
 
 def photo_query() -> sa.Select[Any]:

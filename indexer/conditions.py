@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from indexer.filters import Filters
 
 if TYPE_CHECKING:
     from indexer.catalog import Catalog
+
+
+_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 
 def conditions_of(filters: Filters, catalog: Catalog) -> list[sa.ColumnElement[bool]]:
@@ -43,6 +47,18 @@ def conditions_of(filters: Filters, catalog: Catalog) -> list[sa.ColumnElement[b
     return conditions
 
 
+def cameras_holding(catalog: Catalog, part: str) -> list[str]:
+    """The cameras with this part in their names, upper or lower case alike, in any script."""
+    camera = t.contents.c.camera
+    rows = catalog.rows(sa.select(camera).where(camera.is_not(None)).distinct())
+    return [row.camera for row in rows if part.casefold() in row.camera.casefold()]
+
+
+def labels_holding(catalog: Catalog, part: str) -> list[str]:
+    """The same of labels."""
+    return [label for label in known_labels(catalog) if part.casefold() in label.casefold()]
+
+
 def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
     """The path lies under the folder. One that is not UTF-8 is stored, and compared, as bytes."""
     first = str(folder).rstrip(os.sep) + os.sep
@@ -60,18 +76,8 @@ def known_labels(catalog: Catalog) -> list[str]:
     return [row.label for row in rows]
 
 
-def cameras_holding(catalog: Catalog, part: str) -> list[str]:
-    """The cameras with this part in their names, in any case."""
-    camera = t.contents.c.camera
-    rows = catalog.rows(sa.select(camera).where(camera.is_not(None)).distinct())
-    return _holding(part, [row.camera for row in rows])
-
-
-def labels_holding(catalog: Catalog, part: str) -> list[str]:
-    """The labels with this part, in any case."""
-    return _holding(part, known_labels(catalog))
-
-
-def _holding(part: str, names: Iterable[str]) -> list[str]:
-    """The names that hold this part, upper or lower case alike, in any script."""
-    return [name for name in names if part.casefold() in name.casefold()]
+def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
+    """All of them, in ascending order, as many at once as a statement takes."""
+    rest = iter(sorted(numbers))
+    while part := list(islice(rest, _AT_ONCE)):
+        yield part

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
-from indexer.catalog import Catalog, Photo, in_parts, photo_of, photo_query
-from indexer.conditions import conditions_of
+from indexer.catalog import Catalog, Photo, photo_of, photo_query
+from indexer.conditions import conditions_of, in_parts
 from indexer.database import AtMax
 from indexer.filters import Filters
 

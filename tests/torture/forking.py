@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LONGEST = 120.0  # seconds that a trial may take
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # others don't outlive a fork
 _ROOT = Path(__file__).parents[2]
+_MARK = "FC7_TRIAL"  # in the environment of what a trial starts
 _PATIENCE = 10.0  # seconds that workers of a killed process may take to see that it is gone
 
 
@@ -139,10 +140,10 @@ def _kill(handle: int) -> None:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
-def _orphans(session: int) -> int:
+def _orphans(trial: int) -> int:
     """How many processes a trial left running, after they had time to see that it is gone."""
     deadline = time.monotonic() + _PATIENCE
-    while left := _of_session(session):
+    while left := _of_trial(trial):
         if time.monotonic() > deadline:
             for pid in left:
                 with suppress(ProcessLookupError):
@@ -152,12 +153,14 @@ def _orphans(session: int) -> int:
     return 0
 
 
-def _of_session(session: int) -> list[int]:
-    found = []
+def _of_trial(trial: int) -> list[int]:
+    """What it started: in its session, or, as workers are, in their own with its mark."""
+    found, mark = [], f"{_MARK}={trial}".encode()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            state, _parent, _group, its = stat.read_text().rpartition(")")[2].split()[:4]
-            if int(its) == session and state != "Z":
+            state, _parent, _group, session = stat.read_text().rpartition(")")[2].split()[:4]
+            marked = mark in stat.with_name("environ").read_bytes().split(b"\0")
+            if (int(session) == trial or marked) and state != "Z":
                 found.append(int(stat.parent.name))
     return found
 
@@ -195,6 +198,7 @@ def _serve() -> None:
 
 def _try(call: tuple[str, str, tuple[Any, ...]], file: Path) -> None:
     os.setsid()
+    os.environ[_MARK] = str(os.getpid())
     value, error, code = None, "", 0
     try:
         module, name, args = call

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from indexer import schema as t
-from indexer.catalog import Catalog, Writer, in_parts
-from indexer.conditions import is_under
+from indexer.catalog import Catalog, Writer
+from indexer.conditions import in_parts, is_under
 from indexer.regrouping import Known
 
 
@@ -50,7 +50,7 @@ class About:
     cohesion: float | None
 
 
-def read_albums(catalog: Catalog) -> list[Album]:
+def read_albums(source: Catalog | Writer) -> list[Album]:
     """All, those with most photos first; hidden ones too."""
     inside = t.album_photos.c.album == t.albums.c.id
     count = sa.func.count(t.album_photos.c.photo).label("photos")
@@ -72,7 +72,7 @@ def read_albums(catalog: Catalog) -> list[Album]:
             cover=row.cover,
             cohesion=row.cohesion,
         )
-        for row in catalog.rows(query)
+        for row in _rows(source, query)
     ]
 
 

@@ -23,6 +23,7 @@ from indexer.album_rows import About, Album, Fact
 from indexer.catalog import Catalog, Photo, Writer
 from indexer.filters import Filters
 from indexer.grouping import Grouping, find_groups
+from indexer.moments import at_one_moment
 from indexer.regrouping import Known, Regrouped, regroup
 from indexer.titles import title_of
 from indexer.vectors import Vectors
@@ -72,12 +73,12 @@ class Albums:
         self,
         catalog: Catalog,
         vectors: Vectors,
-        descriptors: Callable[[Sequence[int]], NDArray[np.float32]],
+        rows: Callable[[Catalog], Callable[[Sequence[int]], NDArray[np.float32]]],
     ) -> None:
-        """descriptors: gives the rows (n, d) of contents."""
+        """rows: (the catalogue at a moment) -> what gives the rows (n, d) of contents of then."""
         self._catalog = catalog
         self._vectors = vectors
-        self._descriptors = descriptors
+        self._rows = rows
 
     # --- looking
 
@@ -87,7 +88,10 @@ class Albums:
 
     def get(self, which: int | str) -> Album:
         """The album of this number, or of this name, in any case. Raises LibraryError."""
-        albums = rows.read_albums(self._catalog)
+        return self._get(self._catalog, which)
+
+    def _get(self, source: Catalog | Writer, which: int | str) -> Album:
+        albums = rows.read_albums(source)
         for album in albums:
             if album.id == which or str(album.id) == which:
                 return album
@@ -108,23 +112,31 @@ class Albums:
 
         Raises LibraryError if there is no such album.
         """
-        cover = self.get(album).cover
-        if by == "time" or cover is None:
-            inside = Filters(album=album)
-            return self._catalog.photos(
-                offset=offset, limit=limit, filters=inside, oldest_first=True
-            )
-        contents = rows.contents_of_album(self._catalog, album)
-        (asked,) = self._descriptors([contents[cover]])
+
+        def photos_at(view: Catalog) -> list[Photo]:
+            cover = self._get(view, album).cover
+            if by == "time" or cover is None:
+                inside = Filters(album=album)
+                return view.photos(offset=offset, limit=limit, filters=inside, oldest_first=True)
+            return self._nearest(view, album, cover, offset, limit)
+
+        return at_one_moment(self._catalog, photos_at)
+
+    def _nearest(
+        self, view: Catalog, album: int, cover: int, offset: int, limit: int | None
+    ) -> list[Photo]:
+        contents = rows.contents_of_album(view, album)
+        descriptors = self._rows(view)
+        (asked,) = descriptors([contents[cover]])
         photos = np.array(list(contents))
         nearness = np.empty(len(photos), np.float32)
         for start in range(0, len(photos), _MEASURED):
             part = slice(start, start + _MEASURED)
-            described = self._descriptors([contents[photo] for photo in photos[part].tolist()])
+            described = descriptors([contents[photo] for photo in photos[part].tolist()])
             nearness[part] = described @ asked
         order = np.argsort(-nearness, kind="stable")
         chosen = photos[order][offset : None if limit is None else offset + limit].tolist()
-        found = (self._catalog.photo(photo) for photo in chosen)
+        found = (view.photo(photo) for photo in chosen)
         return [photo for photo in found if photo is not None]
 
     def of_photos(self) -> Mapping[int, list[int]]:
@@ -180,9 +192,10 @@ class Albums:
         if not facts:
             raise LibraryError("there are no photos to group yet: fc7 index FOLDER adds some")
         groups = tuple(find_groups(self._catalog, self._vectors, facts, how, progress))
-        known = rows.read_known(self._catalog)
-        after = _regroup(known, groups, facts, how)
-        report = self._report(self._catalog, known, after, facts)
+        with self._catalog.snapshot() as view:
+            now = rows.read_facts(view)
+            known = rows.read_known(view)
+            report = self._report(view, known, _regroup(known, groups, now, how), now)
         grouped = {photo: fact.content for photo, fact in facts.items()}
         return Proposal(how, groups, _fingerprint(grouped), report)
 
@@ -210,7 +223,7 @@ class Albums:
         after: Sequence[Regrouped],
         facts: Mapping[int, Fact],
     ) -> GroupReport:
-        albums = rows.read_albums(self._catalog)
+        albums = rows.read_albums(source)
         given = {album.id: album.name for album in albums if album.named}
         before = {album.id: album.photos for album in known}
         changes = []
@@ -250,18 +263,16 @@ class Albums:
 
     def rename(self, album: int, name: str) -> Album:
         """Call it so from now on. An empty name brings its title back."""
-        name = re.sub(r"\s+", " ", name).strip()
-        if len(name) > _LONGEST_NAME:
-            raise LibraryError(f"that name has {len(name)} characters: {_LONGEST_NAME} at most")
+        name = _checked(name)
         with self._editing(album) as writer:
             rows.change_album(writer, album, name=name or None)
-        return self.get(album)
+            return self._get(writer, album)
 
     def hide(self, album: int, *, hidden: bool = True) -> Album:
         """Leave it out of lists, or show it again."""
         with self._editing(album) as writer:
             rows.change_album(writer, album, hidden=hidden)
-        return self.get(album)
+            return self._get(writer, album)
 
     def merge(self, album: int, others: Collection[int]) -> Album:
         """Put the photos of others into it; the others are gone."""
@@ -271,7 +282,7 @@ class Albums:
             rows.put_photos(writer, album, frozenset[int]().union(*(one.photos for one in known)))
             rows.remove_albums(writer, gone)
             self._describe(writer, album)
-        return self.get(album)
+            return self._get(writer, album)
 
     def move(self, photos: Collection[int], album: int) -> Album:
         """Put photos into it; they are in no other album then."""
@@ -284,7 +295,7 @@ class Albums:
                     self._describe(writer, other)
             rows.put_photos(writer, album, photos)
             self._describe(writer, album)
-        return self.get(album)
+            return self._get(writer, album)
 
     def remove(self, photos: Collection[int], album: int) -> Album:
         """Take photos out of it; grouping does not bring them back."""
@@ -292,16 +303,17 @@ class Albums:
             self._check(writer, photos)
             rows.put_photos(writer, album, photos, taken_out=True)
             self._describe(writer, album)
-        return self.get(album)
+            return self._get(writer, album)
 
     def create(self, name: str, photos: Collection[int]) -> Album:
         """Make an album of these photos; they stay in their others too."""
+        name = _checked(name)
         with self._catalog.write(contents=False) as writer:
             self._check(writer, photos)
-            id_ = rows.add_album(writer, "", kept=True)
+            id_ = rows.add_album(writer, "", name=name or None, kept=True)
             rows.put_photos(writer, id_, photos)
             self._describe(writer, id_)
-        return self.rename(id_, name)
+            return self._get(writer, id_)
 
     @contextmanager
     def _editing(self, *albums: int) -> Iterator[Writer]:
@@ -331,7 +343,9 @@ class Albums:
         if not photos:
             return About("no photos", None, None)
         some = sorted(photos)[:: -(-len(photos) // _MEASURED)]
-        described = self._descriptors([facts[photo].content for photo in some])
+        # Nobody else writes meanwhile: what is committed is what the writer sees.
+        descriptors = at_one_moment(self._catalog, self._rows)
+        described = descriptors([facts[photo].content for photo in some])
         title = self._title(writer, photos, facts)
         return About(title, some[medoid(described)], cohesion(described))
 
@@ -344,6 +358,14 @@ class Albums:
         folder, inside = Counter(fact.path.parent for fact in own).most_common(1)[0]
         fills = inside >= _FILLED * max(len(own), rows.count_under(source, folder))
         return title_of(len(own), labels, folder.name if fills else "", dates)
+
+
+def _checked(name: str) -> str:
+    """A name as it is kept. Raises LibraryError if it is too long."""
+    name = re.sub(r"\s+", " ", name).strip()
+    if len(name) > _LONGEST_NAME:
+        raise LibraryError(f"that name has {len(name)} characters: {_LONGEST_NAME} at most")
+    return name
 
 
 def _fingerprint(contents: Mapping[int, int]) -> str:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
-from indexer.conditions import conditions_of, is_under
-from indexer.database import AtMax, Database, SqliteFile, migrate, told
+from indexer.conditions import conditions_of, in_parts, is_under
+from indexer.database import Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
 
@@ -49,6 +49,7 @@ class Skip:
 
     path: Path
     reason: str
+    lasts: bool = True  # the file is to blame: it is not read again until it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,13 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A registered FAISS file, and how many rows it holds."""
+    """A part of the vectors that counts: a FAISS file, or a collection on a server."""
 
     name: str
     rows: int
+    sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
+    codes_sha256: str | None = None  # of its codes
 
-
-_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 # Asked once a file: making the statement anew took longer than SQLite did.
 _WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
@@ -94,6 +95,7 @@ class Catalog:
         Raises LibraryError if it is newer or can't be used.
         """
         self._database: Database = SqliteFile(place) if isinstance(place, Path) else place
+        self._moment: sa.Connection | None = None  # of a snapshot
         where = str(place.parent) if isinstance(place, Path) else place.name
         try:
             with told(self._database, "can't be used as a library"):
@@ -117,20 +119,38 @@ class Catalog:
             now = uuid.uuid4().hex
             writer.set(change=now, **({"generation": now} if contents else {}))
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Catalog]:
+        """The catalogue as it is now, whatever is written meanwhile. For one thread, to read."""
+        with self._told(), self._database.snapshot() as connection, connection.begin():
+            view = copy(self)
+            view._moment = connection
+            view.generation()  # the first statement is the moment
+            yield view
+
     def _told(self) -> AbstractContextManager[None]:
         return told(self._database, "can't be used")
+
+    def faults(self) -> tuple[list[str], dict[str, list[int]]]:
+        """What `Database.faults` says."""
+        with self._told(), self._database.reading() as connection:
+            return self._database.faults(connection)
 
     # --- settings, folders, segments
 
     def settings(self) -> dict[str, str]:
         return {row.key: row.value for row in self.rows(sa.select(t.settings))}
 
+    def generation(self) -> str:
+        """Another text each time that what is searched may have changed."""
+        return self.settings().get("generation", "")
+
     def folders(self) -> list[Path]:
         return [Path(row.path) for row in self.rows(sa.select(t.folders).order_by("path"))]
 
     def segments(self) -> list[SegmentRow]:
         rows = self.rows(sa.select(t.segments).order_by("name"))
-        return [SegmentRow(row.name, row.rows) for row in rows]
+        return [SegmentRow(row.name, row.rows, row.sha256, row.codes_sha256) for row in rows]
 
     def live_rows(self) -> dict[str, int]:
         """How many rows of each segment still have a photo; looks at every content."""
@@ -159,23 +179,28 @@ class Catalog:
         return [row.id for row in self.rows(sa.select(c).where(c > after).order_by(c).limit(most))]
 
     def last_content(self) -> int:
-        """The greatest id of a content; 0 if there is none."""
+        """The greatest id of a content, or 0."""
         query = sa.select(sa.func.coalesce(sa.func.max(t.contents.c.id), 0).label("last"))
         return int(self.rows(query)[0].last)
 
+    def contents_in(self, segment: str) -> list[int]:
+        """The contents whose rows a segment has, in the order of their ids."""
+        c = t.contents.c
+        found = self.rows(sa.select(c.id).where(c.segment == segment).order_by(c.id))
+        return [row.id for row in found]
+
+    def hashes(self) -> set[str]:
+        """Of all contents that have photos."""
+        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
+
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
-        query = sa.select(t.contents.c.id).where(~_has_photo())
-        return [row.id for row in self.rows(query)]
+        return [row.id for row in self.rows(sa.select(t.contents.c.id).where(~_has_photo()))]
 
     # --- photos
 
     def count(self) -> int:
         return int(self.rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
-
-    def count_under(self, folder: Path) -> int:
-        query = sa.select(sa.func.count().label("n")).select_from(t.photos)
-        return int(self.rows(query.where(is_under(t.photos, folder)))[0].n)
 
     def is_empty(self) -> bool:
         """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
@@ -191,27 +216,27 @@ class Catalog:
     ) -> list[Photo]:
         """Those that pass, newest taken first; those without a date last, by path."""
         taken = t.contents.c.taken_at
-        query = _photo_query().where(*conditions_of(filters, self))
+        query = photo_query().where(*conditions_of(filters, self))
         query = query.order_by(
             taken.is_(None), taken if oldest_first else taken.desc(), t.photos.c.path
         )
-        return [_photo(row) for row in self.rows(query.offset(offset).limit(limit))]
+        return [photo_of(row) for row in self.rows(query.offset(offset).limit(limit))]
 
     def photo(self, photo_id: int) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.id == photo_id))
+        return self._first_photo(photo_query().where(t.photos.c.id == photo_id))
 
     def photo_at(self, path: str) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.path == path))
+        return self._first_photo(photo_query().where(t.photos.c.path == path))
 
     def photos_of(
         self, contents: Sequence[int], filters: Filters = NO_FILTERS
     ) -> dict[int, list[Photo]]:
         """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
+        query = photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
         for part in in_parts(contents):
             for row in self.rows(query.where(t.photos.c.content.in_(part))):
-                found.setdefault(row.content, []).append(_photo(row))
+                found.setdefault(row.content, []).append(photo_of(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
@@ -219,28 +244,21 @@ class Catalog:
         return int(rows[0].content) if rows else None
 
     def content_with(self, hash_: str) -> int | None:
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
-    def labels(self, content: int) -> list[tuple[str, float]]:
-        query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
-        return [(row.label, row.probability) for row in self.rows(query)]
+    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents that are known of these, by hash."""
+        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
+        return {row.hash: row.id for row in self.rows(query)}
 
-    def labels_of_photos(self, photos: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """The labels of photos, by photo, likeliest first."""
-        found: dict[int, list[tuple[str, float]]] = {photo: [] for photo in photos}
-        query = (
-            sa.select(t.photos.c.id, t.labels)
-            .join(t.labels, t.labels.c.content == t.photos.c.content)
-            .order_by(t.labels.c.rank)
-        )
-        for part in in_parts(photos):
-            for row in self.rows(query.where(t.photos.c.id.in_(part))):
-                found[row.id].append((row.label, row.probability))
-        return found
+    def next_content_id(self) -> int:
+        """One more than any content id ever given."""
+        with self._told(), self._reading() as connection:
+            return self._database.next_content(connection)
 
-    # --- filters and labels
+    # --- filters
 
     def contents_passing(self, filters: Filters) -> list[int]:
         """The contents of the photos that pass; one may come several times."""
@@ -252,50 +270,6 @@ class Catalog:
         count = sa.func.count(sa.distinct(t.photos.c.content)).label("n")
         query = sa.select(count).join(t.contents).where(*conditions_of(filters, self))
         return int(self.rows(query)[0].n)
-
-    def known_labels(self) -> list[str]:
-        """Every label that a content has, from A to Z."""
-        rows = self.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
-        return [row.label for row in rows]
-
-    def labelled(
-        self, labels: Sequence[str], k: int, filters: Filters, offset: int = 0
-    ) -> list[tuple[Photo, str, float]]:
-        """The k photos that likeliest have one of these labels, and which; equals by path.
-
-        offset: so many of the likeliest are passed over.
-        """
-        c = t.labels.c
-        best = (
-            sa.select(
-                c.content,
-                AtMax(c.label, c.probability).label("label"),
-                sa.func.max(c.probability).label("probability"),
-            )
-            .where(c.label.in_(labels))
-            .group_by(c.content)
-            .subquery()
-        )
-        query = (
-            _photo_query()
-            .add_columns(best.c.label, best.c.probability)
-            .join(best, best.c.content == t.photos.c.content)
-            .where(*conditions_of(filters, self))
-            .order_by(best.c.probability.desc(), t.photos.c.path)
-            .offset(offset)
-            .limit(k)
-        )
-        return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
-
-    def cameras_holding(self, part: str) -> list[str]:
-        """The cameras with this part in their names, in any case."""
-        camera = t.contents.c.camera
-        rows = self.rows(sa.select(camera).where(camera.is_not(None)).distinct())
-        return _holding(part, [row.camera for row in rows])
-
-    def labels_holding(self, part: str) -> list[str]:
-        """The labels with this part, in any case."""
-        return _holding(part, self.known_labels())
 
     # --- files
 
@@ -318,12 +292,15 @@ class Catalog:
 
     def _first_photo(self, query: sa.Select[Any]) -> Photo | None:
         rows = self.rows(query)
-        return _photo(rows[0]) if rows else None
+        return photo_of(rows[0]) if rows else None
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
-        with self._told(), self._database.reading() as connection:
+        with self._told(), self._reading() as connection:
             return connection.execute(query).all()
+
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return self._database.reading() if self._moment is None else nullcontext(self._moment)
 
 
 class Writer:
@@ -352,15 +329,24 @@ class Writer:
     def remove_folder(self, folder: Path) -> None:
         self._connection.execute(sa.delete(t.folders).where(t.folders.c.path == str(folder)))
 
-    def add_segment(self, name: str, rows: int) -> None:
-        """List a part of the vectors, with so many rows, or so many more (or less)."""
+    def add_segment(self, segment: SegmentRow) -> None:
+        """List a part of the vectors, with its rows, or so many more (or less) if it is there."""
         known = self._connection.execute(
             sa.update(t.segments)
-            .where(t.segments.c.name == name)
-            .values(rows=t.segments.c.rows + rows)
+            .where(t.segments.c.name == segment.name)
+            .values(rows=t.segments.c.rows + segment.rows)
         )
         if not known.rowcount:
-            self._connection.execute(sa.insert(t.segments).values(name=name, rows=rows))
+            self._connection.execute(sa.insert(t.segments).values(**asdict(segment)))
+
+    def put_sums(self, segments: Sequence[SegmentRow]) -> None:
+        """Note what the files of these segments hold now."""
+        for one in segments:
+            self._connection.execute(
+                sa.update(t.segments)
+                .where(t.segments.c.name == one.name)
+                .values(rows=one.rows, sha256=one.sha256, codes_sha256=one.codes_sha256)
+            )
 
     def add_contents(
         self, ids: Sequence[int], segment: str, contents: Sequence[NewContent]
@@ -403,9 +389,12 @@ class Writer:
         )
         self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
 
-    def put_skip(self, stat: FileStat, reason: str) -> None:
-        self.remove_photos([stat.path])
-        row = {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "reason": reason}
+    def put_skip(self, stat: FileStat, reason: str, lasts: bool = True) -> None:
+        """lasts: until the file changes. Else it is read again, and its photo, if any, is kept."""
+        if lasts:
+            self.remove_photos([stat.path])
+        size = stat.size if lasts else -1  # no file has it
+        row = {"path": stat.path, "size": size, "mtime_ns": stat.mtime_ns, "reason": reason}
         self.upsert(t.skipped, ["path"], [row])
 
     def remove_photos(self, paths: Iterable[str]) -> None:
@@ -435,11 +424,6 @@ class Writer:
         query = sa.select(t.photos.c.path, t.photos.c.content).where(t.photos.c.path.in_(paths))
         return {row.path: row.content for row in self._connection.execute(query)}
 
-    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents that are known of these, by hash."""
-        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
-        return {row.hash: row.id for row in self._connection.execute(query)}
-
     def paths_of(self, content: int) -> list[str]:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
@@ -449,20 +433,8 @@ def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
 
 
-def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
-    """All of them, in ascending order, as many at once as a statement takes."""
-    rest = iter(sorted(numbers))
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part
-
-
-def _holding(part: str, names: Iterable[str]) -> list[str]:
-    """The names that hold this part, upper or lower case alike, in any script."""
-    return [name for name in names if part.casefold() in name.casefold()]
-
-
-def _photo_query() -> sa.Select[Any]:
-    """The columns of a Photo in the order of its fields, and then its content."""
+def photo_query() -> sa.Select[Any]:
+    """The columns of a Photo in the order of its fields, and then its content: for `photo_of`."""
     c, p = t.contents.c, t.photos.c
     return sa.select(
         p.id, p.path, c.hash, p.size, c.width, c.height, c.format, c.orientation, c.taken_at,
@@ -470,6 +442,6 @@ def _photo_query() -> sa.Select[Any]:
     ).join(t.contents, c.id == p.content)  # fmt: skip
 
 
-def _photo(row: sa.Row[Any]) -> Photo:
+def photo_of(row: sa.Row[Any]) -> Photo:
     values = tuple(row)
     return Photo(values[0], Path(values[1]), *values[2:15])

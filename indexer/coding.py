@@ -9,15 +9,19 @@ every segment aside, and then changes that one setting: cut off before, the old 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
-from indexer.vectors import Vectors
+from indexer.inside import checked_name
+from indexer.moments import at_one_moment
+from indexer.segments import file_sha256
+from indexer.syncing import make_folder, sync
+from indexer.vectors import Blocks, Vectors
 from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
 
@@ -32,21 +36,30 @@ class CoderStore:
         self._folder = folder
 
     def path(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+        """Raises LibraryError for a name that may lead elsewhere."""
+        return self._folder / f"{checked_name(name, self._folder)}.safetensors"
 
     def read(self, name: str) -> Coder:
         """Raises CodesError if it is missing or damaged."""
         return read_coder(self.path(name))[0]
 
+    def intact(self, name: str) -> Coder:
+        """`read`, if it is as it was stored; CodesError if not."""
+        coder = self.read(name)
+        if not file_sha256(self.path(name)).startswith(name):
+            raise CodesError(f"{self.path(name)} changed by itself")
+        return coder
+
     def put(self, coder: Coder, about: dict[str, str]) -> str:
         """Store a coder; return its name. It is on disk by then."""
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         partial = self._folder / "coder.partial"
         write_coder(partial, coder, about)
         with partial.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            os.fsync(file.fileno())
+        sync(partial)
         partial.replace(self.path(name))
+        sync(self._folder)
         return name
 
     def sweep(self, name: str) -> None:
@@ -93,15 +106,16 @@ def recode(
     name = coders.put(coder, about)
     vectors.use(name, coders.read(name))  # as it will be read: in half precision
     known = catalog.segments()
-    done = 0
+    done, coded = 0, []
     for segment in known:
-        vectors.encode(segment.name)
+        coded.append(replace(segment, codes_sha256=vectors.encode(segment.name)))
         done += segment.rows
         if progress:
             progress(done, sum(one.rows for one in known))
     with catalog.write() as writer:
         writer.set(coder=name, **{f"coder_{key}": value for key, value in about.items()})
         writer.set(**vectors.marks())
+        writer.put_sums(coded)
     vectors.sweep(catalog)
     coders.sweep(name)
     return name
@@ -114,7 +128,11 @@ def sample(
 
     Raises CodesError if there are fewer than 1,000.
     """
-    contents = np.array(catalog.live_contents(), np.int64)
+
+    def open_at(view: Catalog) -> tuple[NDArray[np.int64], Blocks]:
+        return np.array(view.live_contents(), np.int64), vectors.blocks(view)
+
+    contents, blocks = at_one_moment(catalog, open_at)
     if len(contents) < LEAST:
         raise CodesError(
             f"{len(contents):,} photos are too few to learn codes from: index {LEAST:,} or more; "
@@ -122,16 +140,14 @@ def sample(
         )
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(contents, min(len(contents), most), replace=False))
-    return chosen_rows(catalog, vectors, chosen)
+    return chosen_rows(blocks, chosen)
 
 
-def chosen_rows(
-    catalog: Catalog, vectors: Vectors, chosen: NDArray[np.int64]
-) -> NDArray[np.float16]:
+def chosen_rows(blocks: Blocks, chosen: NDArray[np.int64]) -> NDArray[np.float16]:
     """The descriptors (n, d) of some contents (n,), in their order; reads all, holds these."""
     found = [
         (ids[kept], np.asarray(rows[kept], np.float16))
-        for ids, rows in vectors.blocks(catalog)
+        for ids, rows in blocks
         if (kept := np.isin(ids, chosen)).any()
     ]
     ids, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))

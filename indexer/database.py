@@ -5,8 +5,12 @@ What the two do differently is said here and there, and in the types of schema.p
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +20,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from indexer.schema import Migration
+from indexer.schema import Migration, columns_of, row_sum
 from retrieval.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -36,6 +40,9 @@ class Database(Protocol):
     def reading(self) -> sa.Connection:
         """A connection on which each statement sees whole transactions."""
 
+    def snapshot(self) -> sa.Connection:
+        """One whose transaction sees all as it was at its first statement; it waits for nobody."""
+
     def writing(self) -> sa.Connection:
         """One whose transactions wait for those of other writers to end, anybody's."""
 
@@ -44,6 +51,15 @@ class Database(Protocol):
 
     def write_version(self, connection: sa.Connection, version: int) -> None:
         """Change it, in the transaction that changed the schema."""
+
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        """What of the schema isn't as these migrations make it; None: nothing is."""
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        """What is wrong with the file, and the rows that changed by themselves: by table, rowids.
+
+        Of a server nothing is known.
+        """
 
     def next_content(self, connection: sa.Connection) -> int:
         """One more than any content id ever given."""
@@ -63,8 +79,17 @@ class SqliteFile:
 
     def __init__(self, file: Path) -> None:
         self.name = str(file)
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(file)))
-        sa.event.listen(self._engine, "connect", _configure)
+        url = sa.URL.create("sqlite", database=str(file))
+        self._is_readable_only = readable_only(file)
+        if self._is_readable_only:  # who may write it can do so between any two questions
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool)
+            sa.event.listen(self._engine, "do_connect", lambda *_: sqlite3.connect(
+                address_of(file), uri=True, check_same_thread=False))  # fmt: skip
+        else:
+            # No most number of connections: who waits to write would keep others from reading.
+            self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
+            sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "connect", _bring_row_sum)
         sa.event.listen(self._engine, "begin", _begin)
 
     def close(self) -> None:
@@ -73,14 +98,37 @@ class SqliteFile:
     def reading(self) -> sa.Connection:
         return self._engine.connect()
 
+    def snapshot(self) -> sa.Connection:
+        return self._engine.connect().execution_options(fc7_begin="BEGIN")
+
     def writing(self) -> sa.Connection:
-        return self._engine.connect().execution_options(fc7_write=True)
+        return self._engine.connect().execution_options(fc7_begin="BEGIN IMMEDIATE")
 
     def read_version(self, connection: sa.Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def write_version(self, connection: sa.Connection, version: int) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        made = _schema_of(tuple(migrations))
+        odd = made ^ frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+        return min((f"{kind} {name}" for kind, name, _, _ in odd), default=None)
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        wrong = [line for line in said if line != "ok"]
+        astray = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        wrong += [
+            f"row {row} of {table} names no row of {other}" for table, row, other, _ in astray
+        ]
+        changed = {}
+        for table, columns in columns_of(connection).items():
+            query = f"SELECT rowid FROM {table} WHERE checksum IS NOT {row_sum(columns)}"
+            rows = connection.exec_driver_sql(query).scalars().all()
+            if rows:
+                changed[table] = list(rows)
+        return wrong, changed
 
     def next_content(self, connection: sa.Connection) -> int:
         used = sa.text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'contents'")
@@ -94,8 +142,31 @@ class SqliteFile:
 
     def complaint(self, error: sa.exc.DBAPIError) -> str | None:
         """A full disk, a read-only folder, a damaged file. Other subclasses are bugs."""
-        ours = type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError)
-        return None if ours else str(error.orig)
+        if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+            return None
+        said = str(error.orig)
+        if self._is_readable_only:
+            return f"{said} (its folder can't be written)"
+        return f"{said}; somebody else is writing: try again" if "locked" in said else said
+
+
+def readable_only(file: Path) -> bool:
+    """Whether an SQLite file is there, in a folder that this process can't write."""
+    return file.exists() and not os.access(file.parent, os.W_OK)
+
+
+def address_of(file: Path) -> str:
+    """How SQLite opens a file in a folder that can't be written, as a URI.
+
+    Beside a file in WAL mode it makes two others even to read it. Where they are, it reads them;
+    else it must be told that nobody writes, which is certain only if nobody can.
+    """
+    folder = file.absolute().parent
+    nobody_writes = (
+        bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or not folder.stat().st_mode & 0o222
+    )
+    alone = nobody_writes and not Path(f"{file}-wal").exists()
+    return f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
 
 
 def migrate(database: Database, migrations: Sequence[Migration], where: str) -> None:
@@ -114,9 +185,39 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
         with database.writing() as connection, connection.begin():
             version = database.read_version(connection)
             if version < len(migrations):  # another process may have been quicker
+                _refuse_strange(database, connection, migrations[:version], where)
                 migrations[version](connection)
                 version += 1
                 database.write_version(connection, version)
+    with database.reading() as plain:
+        _refuse_strange(database, plain, migrations, where)
+
+
+def _refuse_strange(
+    database: Database, connection: sa.Connection, migrations: Sequence[Migration], where: str
+) -> None:
+    """Before its triggers and views have a part in anything."""
+    strange = database.strange(connection, migrations)
+    if strange is not None:
+        raise LibraryError(
+            f"{where} is damaged, or was changed by another program ({strange} is not as fc7 makes "
+            "it): fc7 restore a backup, or delete the library and index again"
+        )
+
+
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+
+
+@cache
+def _schema_of(migrations: tuple[Migration, ...]) -> frozenset[tuple[str, ...]]:
+    """What is in a catalogue that these have made."""
+    database = SqliteFile(Path(":memory:"))
+    with database.writing() as connection, connection.begin():
+        for migration in migrations:
+            migration(connection)
+        found = frozenset(tuple(row) for row in connection.exec_driver_sql(_SCHEMA))
+    database.close()
+    return found
 
 
 @contextmanager
@@ -129,6 +230,8 @@ def told(database: Database, what: str) -> Iterator[None]:
         if complaint is None:
             raise
         raise LibraryError(f"{database.name} {what}: {complaint}") from error
+    except UnicodeDecodeError as error:  # SQLite's own message of a damaged schema
+        raise LibraryError(f"{database.name} {what}: it is damaged") from error
 
 
 def upsert(
@@ -196,6 +299,16 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _bring_row_sum(connection: Any, _record: Any) -> None:
+    connection.create_function("row_sum", -1, _row_sum, deterministic=True)
+
+
+def _row_sum(*values: str | float | bytes | None) -> int:
+    """The checksum that triggers keep of each row (indexer/schema.py)."""
+    return zlib.crc32(repr(values).encode())
+
+
 def _begin(connection: sa.Connection) -> None:
-    if connection.get_execution_options().get("fc7_write", False):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else one SELECT, a transaction by itself
+    said = connection.get_execution_options().get("fc7_begin")
+    if said is not None:
+        connection.exec_driver_sql(said)  # else one SELECT, a transaction by itself

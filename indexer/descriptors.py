@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
 from indexer.coding import chosen_rows
-from indexer.vectors import Vectors
+from indexer.moments import at_one_moment
+from indexer.vectors import Blocks, Vectors
 from retrieval.neighbours import principal
 
 DIMS = 128  # principal directions
@@ -38,20 +39,25 @@ def reduced(
     progress: called with (contents done, contents). The same library gives the same rows, however
     it came to be.
     """
-    contents = np.array(catalog.live_contents(), np.int64)
+
+    def open_at(view: Catalog) -> tuple[NDArray[np.int64], Blocks, Blocks]:
+        contents = np.array(view.live_contents(), np.int64)
+        return contents, vectors.blocks(view), vectors.blocks(view)
+
+    contents, first, second = at_one_moment(catalog, open_at)
     if not len(contents):
         return Reduced(contents, np.empty((0, dims), np.float32))
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(contents)[:_SAMPLE])
-    axes = principal(chosen_rows(catalog, vectors, chosen), dims, seed)
+    axes = principal(chosen_rows(first, chosen), dims, seed)
     short = np.empty((len(contents), len(axes.directions)), np.float32)
-    done = 0
-    for ids, rows in vectors.blocks(catalog):
+    found = np.zeros(len(contents), np.bool_)
+    for ids, rows in second:
         at = np.minimum(np.searchsorted(contents, ids), len(contents) - 1)
         live = contents[at] == ids
         if live.any():
             short[at[live]] = axes.project(rows[live])
-            done += int(live.sum())
+            found[at[live]] = True
             if progress:
-                progress(done, len(contents))
-    return Reduced(contents, short)
+                progress(int(found.sum()), len(contents))
+    return Reduced(contents[found], short[found])  # a server's may have gone meanwhile

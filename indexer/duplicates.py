@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from indexer.catalog import Catalog, Photo
 from indexer.copy_rows import Found, read_found
 from indexer.descriptors import reduced
+from indexer.moments import at_one_moment
 from indexer.thumbnails import ThumbnailStore
 from indexer.vectors import Vectors
 from retrieval.copies import View, read_view
@@ -74,13 +75,13 @@ class Duplicates:
         catalog: Catalog,
         vectors: Vectors,
         thumbnails: ThumbnailStore,
-        descriptors: Callable[[Sequence[int]], NDArray[np.float32]],
+        rows: Callable[[Catalog], Callable[[Sequence[int]], NDArray[np.float32]]],
     ) -> None:
-        """descriptors: gives the rows (n, d) of contents."""
+        """rows: (the catalogue at a moment) -> what gives the rows (n, d) of contents of then."""
         self._catalog = catalog
         self._vectors = vectors
         self._thumbnails = thumbnails
-        self._descriptors = descriptors
+        self._rows = rows
 
     def find(
         self,
@@ -98,7 +99,9 @@ class Duplicates:
         photo has no thumbnail, or is so plain that nothing tells it from others, it is only ever
         the same file.
         """
-        found = read_found(self._catalog)
+        found, rows = at_one_moment(
+            self._catalog, lambda view: (read_found(view), self._rows(view))
+        )
         folder = None if prefer is None else prefer.expanduser().resolve()
         better = {one.photo.id: _worth(one, folder) for one in found}
         of_content: dict[int, list[Found]] = {}
@@ -113,13 +116,17 @@ class Duplicates:
             ]
         if "picture" in kinds or "shot" in kinds:
             best = [same[0] for same in of_content.values()]
-            groups += self._find_alike(best, folder, progress)
+            groups += self._find_alike(best, rows, folder, progress)
         places = {kind: place for place, kind in enumerate(KINDS)}
         wanted = [group for group in groups if group.kind in kinds]
         return sorted(wanted, key=lambda g: (places[g.kind], -len(g.others), better[g.keep.id]))
 
     def _find_alike(
-        self, best: Sequence[Found], folder: Path | None, progress: Progress | None
+        self,
+        best: Sequence[Found],
+        descriptors: Callable[[Sequence[int]], NDArray[np.float32]],
+        folder: Path | None,
+        progress: Progress | None,
     ) -> list[Group]:
         """Groups of pictures and of shots among contents; best: a photo of each, the best first."""
         tell = progress or (lambda stage, done, total: None)
@@ -128,7 +135,7 @@ class Duplicates:
         best = [one for one in best if one.content in rows]
         if len(best) < 2:
             return []
-        photos = _Photos(best, self._thumbnails, self._descriptors)
+        photos = _Photos(best, self._thumbnails, descriptors)
         views = read_ahead(range(len(best)), photos.view, _AHEAD)
         sights = see(views, len(best), tell)
         seconds = np.array([_seconds(one.photo.taken_at) for one in best])

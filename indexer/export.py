@@ -14,7 +14,8 @@ from typing import Literal
 from indexer.album_rows import Album
 from indexer.catalog import Photo
 from indexer.library import Library
-from retrieval.errors import LibraryError
+from retrieval.errors import ImageError, LibraryError
+from retrieval.formats import open_picture
 
 As = Literal["copy", "hardlink", "symlink"]
 MANIFEST = "albums.json"
@@ -68,8 +69,11 @@ def export_albums(
         for photo in photos[album.id]:
             file = own / free_name(photo.path.name, used)
             try:
+                open_picture(photo.path).close()
                 _place(photo.path, folder / file, how)
                 exported.append(Exported(photo, file))
+            except ImageError as error:
+                failed.append((photo.path, error.reason))
             except OSError as error:
                 failed.append((photo.path, error.strerror or str(error)))
             done += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo
 from indexer.coding import CoderStore
+from indexer.conditions import known_labels
 from indexer.filters import Filters
+from indexer.label_rows import labelled, labels_of
+from indexer.moments import at_one_moment
 from indexer.vectors import Ranking, Vectors
 from retrieval.codes import SHORTLIST, Coder
 from retrieval.errors import CodesError, ImageError, LibraryError, SearchError
@@ -27,6 +30,7 @@ from retrieval.search import blend
 if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
+Rows = Callable[[Sequence[int]], NDArray[np.float32]]  # of contents, (n, d)
 Query = Path | bytes | int  # a file, the bytes of one, or the id of a photo of the library
 Mode = Literal["auto", "exact", "codes"]
 
@@ -150,31 +154,48 @@ class Finder:
             raise LibraryError(f"{mode!r} is no way to search: auto, exact or codes")
         if region is not None and like:
             raise LibraryError("a region is of one photo: ask with that one alone")
-        positive = [self._find(one) for one in (photo, *like)]
-        negative = [self._find(one) for one in unlike]
+
+        def answer_at(view: Catalog) -> Answer:
+            positive = [self._find(view, one) for one in (photo, *like)]
+            negative = [self._find(view, one) for one in unlike]
+            return self._answer(view, positive, negative, k, region, mode, filters)
+
+        return at_one_moment(self._catalog, answer_at)
+
+    def _answer(
+        self,
+        view: Catalog,
+        positive: Sequence[_Example],
+        negative: Sequence[_Example],
+        k: int,
+        region: Region | None,
+        mode: Mode,
+        filters: Filters,
+    ) -> Answer:
         examples = {one.photo for one in (*positive, *negative) if one.photo is not None}
-        now = self._open()
+        now = self._open(view)
         if now.search.count() == 0:
             raise _empty(self._library)
-        described = [self._describe(one, now.search, region) for one in positive]
-        away = [self._describe(one, now.search)[0] for one in negative]
+        described = [self._describe(view, one, now.search, region) for one in positive]
+        away = [self._describe(view, one, now.search)[0] for one in negative]
         query = blend(
             np.concatenate([row for row, _ in described]), np.concatenate(away) if away else None
         )
-        distances, contents, effort = self._search(now, query, k + len(examples), mode, filters)
-        hits = self._hits(distances, contents, examples, filters)
+        k_all = k + len(examples)
+        distances, contents, effort = self._search(view, now, query, k_all, mode, filters)
+        hits = _hits(view, distances, contents, examples, filters)
         labels = described[0][1] if len(described) == 1 else ()
         return Answer(tuple(hits[:k]), labels, effort)
 
-    def _find(self, photo: Query) -> _Example:
+    def _find(self, view: Catalog, photo: Query) -> _Example:
         if isinstance(photo, int):
-            content = self._catalog.content_of(photo)
+            content = view.content_of(photo)
             if content is None:
                 raise unknown_photo(photo, self._library)
             return _Example(photo, content, photo)
         if isinstance(photo, bytes):
             hash_ = hashlib.sha256(photo).hexdigest()
-            return _Example(None, self._catalog.content_with(hash_), photo)
+            return _Example(None, view.content_with(hash_), photo)
         path = Path(os.path.realpath(photo.expanduser()))
         if path.exists() and not path.is_file():
             raise ImageError(f"{photo} is not a file: name a photo")  # a pipe would block
@@ -183,42 +204,47 @@ class Finder:
                 hash_ = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ImageError(f"{photo} can't be read: {error.strerror}") from error
-        here = self._catalog.photo_at(str(path))
-        return _Example(here.id if here else None, self._catalog.content_with(hash_), path)
+        here = view.photo_at(str(path))
+        return _Example(here.id if here else None, view.content_with(hash_), path)
 
     def _describe(
-        self, example: _Example, search: Ranking, region: Region | None = None
+        self, view: Catalog, example: _Example, search: Ranking, region: Region | None = None
     ) -> tuple[NDArray[np.float32], tuple[Prediction, ...]]:
         """The descriptor (1, d) and the classes: what is stored, else what the network says."""
         if example.content is not None and region is None:
-            stored = self._catalog.labels(example.content)
+            stored = labels_of(view, example.content)
             return search.descriptors([example.content]), tuple(Prediction(*row) for row in stored)
         source = example.source
         if isinstance(source, int):
-            source = self._path_of(source)
+            source = self._path_of(view, source)
         try:
             pixels = read_photo(source)[0] if region is None else read_region(source, region)
         except ImageError as error:
             name = source.name if isinstance(source, Path) else "the photo"
             raise ImageError(f"{name} can't be used: {error.reason}") from error
-        with self._guard:
-            extractor = self._load_extractor()
+        extractor = self._load_extractor()
         framed = frame(pixels, extractor.framing, extractor.side)
         described = extractor.describe(framed[np.newaxis])
         return described.fc7, tuple(top_labels(described.probabilities, extractor.classes)[0])
 
-    def _path_of(self, photo_id: int) -> Path:
-        photo = self._catalog.photo(photo_id)
+    def _path_of(self, view: Catalog, photo_id: int) -> Path:
+        photo = view.photo(photo_id)
         if photo is None:
             raise unknown_photo(photo_id, self._library)
         return photo.path
 
     def _search(
-        self, now: _Opened, query: NDArray[np.float32], k: int, mode: Mode, filters: Filters
+        self,
+        view: Catalog,
+        now: _Opened,
+        query: NDArray[np.float32],
+        k: int,
+        mode: Mode,
+        filters: Filters,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], Effort]:
         """Distances (j,) and contents (j,), j <= k, of the contents nearest to a query (1, d)."""
         filtered = filters != Filters()
-        only = self._vectors.passing(self._catalog, filters) if filtered else None
+        only = self._vectors.passing(view, filters) if filtered else None
         total = now.search.count()
         rows = now.search.count(only) if filtered else total
         coded = now.coder_name is not None
@@ -231,7 +257,7 @@ class Finder:
             distances, contents = now.search.exact(query, k, only)
             return distances[0], contents[0], Effort("exact", rows, total, 0, 0, filtered)
         if now.coder is None:
-            now = self._open(coded=True)
+            now = self._open(view, coded=True)
         assert now.coder is not None, "codes are opened with their coder"
         shortlist = min(max(k, now.shortlist), rows)
         activations = now.coder.activations(query)
@@ -239,52 +265,41 @@ class Finder:
         effort = Effort("codes", rows, total, shortlist, now.coder.bits, filtered)
         return distances[0], contents[0], effort
 
-    def _hits(
-        self,
-        distances: NDArray[np.float32],
-        contents: NDArray[np.int64],
-        examples: Collection[int],
-        filters: Filters,
-    ) -> list[Hit]:
-        photos = self._catalog.photos_of(contents.tolist(), filters)
-        found = [
-            (float(distance), photo)
-            for distance, content in zip(distances, contents.tolist(), strict=True)
-            for photo in photos.get(content, ())
-            if photo.id not in examples
-        ]
-        found.sort(key=lambda pair: (pair[0], str(pair[1].path)))
-        return [Hit(rank, *pair) for rank, pair in enumerate(found, start=1)]
-
     # --- by a word
 
     def labelled(self, word: str, k: int, filters: Filters, offset: int) -> list[Labelled]:
         """Do what `Library.labelled` says."""
         _check(k)
-        known = self._catalog.known_labels()
+        with self._catalog.snapshot() as view:
+            return self._labelled(view, word, k, filters, offset)
+
+    def _labelled(
+        self, view: Catalog, word: str, k: int, filters: Filters, offset: int
+    ) -> list[Labelled]:
+        known = known_labels(view)
         same = [label for label in known if label.casefold() == word.casefold()]
         holding = [label for label in known if word.casefold() in label.casefold()]
-        if self._catalog.is_empty():
+        if view.is_empty():
             raise _empty(self._library)
         if not holding or not word.strip():
             near = _nearest_labels(word, known)
             hint = f"the nearest labels: {', '.join(near)}" if near else "nor nearly so"
             raise LibraryError(f"no photo here is labelled {word!r}; {hint}")
-        found = self._catalog.labelled(same or holding, k, filters, offset)
+        found = labelled(view, same or holding, k, filters, offset)
         return [
             Labelled(rank, label, probability, photo)
             for rank, (photo, label, probability) in enumerate(found, start=offset + 1)
         ]
 
-    def descriptors(self, contents: Sequence[int]) -> NDArray[np.float32]:
-        """The stored rows (n, d) of contents."""
-        return self._open().search.descriptors(contents)
+    def rows(self, view: Catalog) -> Rows:
+        """What gives the stored rows (n, d) of the contents of a moment, also later than it."""
+        return self._open(view).search.descriptors
 
     # --- how good codes are
 
     def measure(self) -> Measured:
         """Ask with photos of the library: how long must the shortlist be to lose nothing?"""
-        now = self._open(coded=True)
+        now = at_one_moment(self._catalog, lambda view: self._open(view, coded=True))
         assert now.coder is not None, "codes are opened with their coder"
         search = now.search
         asked = search.some(_QUERIES)
@@ -301,32 +316,32 @@ class Finder:
 
     # --- the open segments
 
-    def _open(self, *, coded: bool = False) -> _Opened:
-        """The segments, opened anew when the catalogue has changed; coded: with their codes."""
-        with self._guard:
-            while True:
-                settings = self._catalog.settings()
-                generation = settings.get("generation", "")
-                remedy = "delete the library and index again"
-                try:
-                    now = self._opened
-                    if now is None or now.generation != generation:
-                        now = self._open_segments(settings)
-                    if coded and now.coder is None:
-                        remedy = "fc7 codes train makes them anew, and --mode exact needs none"
-                        now = self._open_codes(now)
-                except (SearchError, CodesError) as error:
-                    if generation == self._catalog.settings().get("generation", ""):
-                        raise LibraryError(f"{error}: {remedy}") from error
-                    # else a run replaced the files under our hands: look again
-                else:
-                    self._opened = now
-                    return now
+    def _open(self, view: Catalog, *, coded: bool = False) -> _Opened:
+        """The segments, opened anew when the catalogue has changed; coded: with their codes.
 
-    def _open_segments(self, settings: Mapping[str, str]) -> _Opened:
+        Raises SearchError or CodesError where a run has replaced them since the view's moment.
+        """
+        remedy = "delete the library and index again"
+        with self._guard:
+            try:
+                now = self._opened
+                if now is None or now.generation != view.generation():
+                    now = self._open_segments(view)
+                if coded and now.coder is None:
+                    remedy = "fc7 codes train makes them anew, and --mode exact needs none"
+                    now = self._open_codes(now)
+            except (SearchError, CodesError) as error:
+                if view.generation() == self._catalog.generation():
+                    raise LibraryError(f"{error}: {remedy}") from error
+                raise
+            self._opened = now
+            return now
+
+    def _open_segments(self, view: Catalog) -> _Opened:
+        settings = view.settings()
         return _Opened(
             generation=settings.get("generation", ""),
-            search=self._vectors.open(self._catalog),
+            search=self._vectors.open(view),
             coder_name=settings.get("coder"),
             shortlist=int(settings.get("shortlist", SHORTLIST)),
         )
@@ -342,6 +357,24 @@ class Finder:
                 f"coder {name} makes {coder.bits} bits, the stored codes have {now.search.bits}"
             )
         return replace(now, coder=coder)
+
+
+def _hits(
+    view: Catalog,
+    distances: NDArray[np.float32],
+    contents: NDArray[np.int64],
+    examples: Collection[int],
+    filters: Filters,
+) -> list[Hit]:
+    photos = view.photos_of(contents.tolist(), filters)
+    found = [
+        (float(distance), photo)
+        for distance, content in zip(distances, contents.tolist(), strict=True)
+        for photo in photos.get(content, ())
+        if photo.id not in examples
+    ]
+    found.sort(key=lambda pair: (pair[0], str(pair[1].path)))
+    return [Hit(rank, *pair) for rank, pair in enumerate(found, start=1)]
 
 
 def _check(k: int) -> None:

@@ -24,7 +24,6 @@ from indexer.albums import Albums
 from indexer.catalog import Photo
 from indexer.coding import CoderStore, recode, sample, use_coder
 from indexer.duplicates import Duplicates
-from indexer.engines.addresses import read_addresses
 from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.engines.stores import open_store
 from indexer.facets import Facets, read_facets
@@ -39,11 +38,14 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
+from indexer.inside import refuse_links
+from indexer.label_rows import labels_of_photos
 from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
 from indexer.run import IndexReport, Run
-from indexer.status import Status, advice_for, codes_status, storage_of
+from indexer.status import Status, read_status
 from indexer.storing import Store
+from indexer.syncing import make_folder
 from indexer.thumbnails import ThumbnailStore
 from indexer.work import Work, read_work, working
 from retrieval.errors import LibraryError
@@ -82,7 +84,10 @@ def open_library(
     `indexer.engines.stores.open_store`); None are files in its folder. It too is remembered.
     """
     where = path or default_path()
-    return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    try:
+        return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    except OSError as error:
+        raise LibraryError(f"{where} can't be used as a library: {error.strerror}") from error
 
 
 class Library:
@@ -102,6 +107,7 @@ class Library:
         store: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
+        refuse_links(self.path)
         if not has_catalog(self.path):
             self._prepare(create)
         self._catalog = open_catalog(self.path, catalog)
@@ -117,10 +123,10 @@ class Library:
         )
         self._extractor = extractor
         self._loading = Lock()
-        self.albums = Albums(self._catalog, self._vectors, self._finder.descriptors)
+        self.albums = Albums(self._catalog, self._vectors, self._finder.rows)
         self.map = Map(self._catalog, self._vectors)
         self.duplicates = Duplicates(
-            self._catalog, self._vectors, self._thumbnails, self._finder.descriptors
+            self._catalog, self._vectors, self._thumbnails, self._finder.rows
         )
 
     def __enter__(self) -> Self:
@@ -430,22 +436,21 @@ class Library:
 
     def labels(self, photo_id: int) -> list[Prediction]:
         """The five likeliest classes, as stored when the photo was indexed."""
-        content = self._catalog.content_of(self.photo(photo_id).id)
-        assert content is not None, "a photo always has a content"
-        return [Prediction(*row) for row in self._catalog.labels(content)]
+        return self.labels_of([self.photo(photo_id).id])[photo_id]
 
     def labels_of(self, photo_ids: Sequence[int]) -> dict[int, list[Prediction]]:
         """The same of many photos, by photo."""
-        found = self._catalog.labels_of_photos(photo_ids)
+        found = labels_of_photos(self._catalog, photo_ids)
         return {photo: [Prediction(*row) for row in rows] for photo, rows in found.items()}
 
     def facets(self) -> Facets:
         """What searches can be narrowed by; looks at every photo."""
-        return read_facets(self._catalog)
+        with self._catalog.snapshot() as view:
+            return read_facets(view)
 
     def generation(self) -> str:
         """Another text each time that photos came, went or changed."""
-        return self._catalog.settings().get("generation", "")
+        return self._catalog.generation()
 
     def change(self) -> str:
         """Another text each time that anything changed: albums and the map too."""
@@ -453,31 +458,7 @@ class Library:
         return settings.get("change", settings.get("generation", ""))  # older ones have no change
 
     def status(self) -> Status:
-        elsewhere = read_addresses(self.path)
-        settings = self._catalog.settings()
-        codes = codes_status(settings)
-        photos = self.count()
-        folders = self._catalog.folders()
-        storage = storage_of(self.path)
-        return Status(
-            path=self.path,
-            catalog=elsewhere.catalog,
-            store=elsewhere.store,
-            photos=photos,
-            folders=tuple(folders),
-            folder_photos=tuple(self._catalog.count_under(folder) for folder in folders),
-            bytes=sum(storage.values()),
-            storage=storage,
-            lost_segments=tuple(self._vectors.lost(self._catalog)),
-            network=settings.get("network"),
-            weights=settings.get("weights"),
-            stamp=settings.get("stamp"),
-            codes=codes,
-            exact_up_to=EXACT_ROWS,
-            advice=advice_for(photos, codes),
-            last_run=settings.get("last_run"),
-            skipped=tuple(self._catalog.skipped()),
-        )
+        return read_status(self.path, self._catalog, self._vectors)
 
     # --- the folder
 
@@ -485,7 +466,7 @@ class Library:
         if not create:
             raise LibraryError(f"no library in {self.path}: fc7 index FOLDER makes one")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise LibraryError(f"{self.path} can't be made: {error.strerror}") from error
         if any(self.path.iterdir()) and not (self.path / "segments").is_dir():

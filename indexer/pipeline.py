@@ -55,11 +55,12 @@ def read_file(
             hash_, picture = take(file, framing, side, partial(is_known, before.st_size))
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise ImageError("changed while it was read")
+                return Skip(path, "changed while it was read", lasts=False)
     except ImageError as error:
         return Skip(path, error.reason)
     except OSError as error:
-        return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
+        why = f"can't be read: {error.strerror or type(error).__name__}"
+        return Skip(path, why, lasts=False)
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
@@ -114,8 +115,16 @@ class Pipeline:
         self._sizes = catalog.sizes()
         self._spent: Counter[str] = Counter()  # nanoseconds, and files
 
-    def run(self, stats: Iterable[FileStat], progress: Callable[[int], None]) -> None:
-        """Read, describe and store the files. progress: called with how many are done."""
+    def run(
+        self,
+        stats: Iterable[FileStat],
+        progress: Callable[[int], None],
+        in_doubt: Callable[[], None],
+    ) -> None:
+        """Read, describe and store the files. progress: called with how many are done.
+
+        in_doubt: called before a batch is stored of which a file could not be read; may raise.
+        """
         todo, done, size = iter(stats), 0, BATCH
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="decode")
         try:
@@ -127,9 +136,11 @@ class Pipeline:
                     items.append((stat, future.result()))
                     done += 1
                     progress(done)
+                if any(isinstance(item, Skip) and not item.lasts for _, item in items):
+                    in_doubt()
                 read = time.monotonic_ns()
                 ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
-                described = self._describe(items)
+                described = describe(self._extractor, items)
                 told = time.monotonic_ns()
                 self._store.commit(items, described)
                 self._sizes.update(item.stat.size for _, item in items if isinstance(item, Read))
@@ -167,23 +178,24 @@ class Pipeline:
     def _is_known(self, size: int, hash_: str) -> bool:
         return size in self._sizes and self._catalog.content_with(hash_) is not None
 
-    def _describe(self, items: Items) -> Described | None:
-        """What the network says of the pictures that are new; None if there are none."""
-        fresh = _first_of_each_content(items)
-        if not fresh:
-            return None
-        pictures = list(fresh.values())
-        told = self._extractor.describe(np.stack([picture.pixels for picture in pictures]))
-        labels = top_labels(told.probabilities, self._extractor.classes)
-        contents = [
-            NewContent(
-                hash_,
-                asdict(picture.info) | {"norm": float(norm)},
-                tuple((p.label, p.probability) for p in top),
-            )
-            for (hash_, picture), norm, top in zip(fresh.items(), told.norms, labels, strict=True)
-        ]
-        return Described(contents, told.fc7, [picture.thumbnail for picture in pictures])
+
+def describe(extractor: Extractor, items: Items) -> Described | None:
+    """What the network says of the pictures that are new, each once; None if there are none."""
+    fresh = _first_of_each_content(items)
+    if not fresh:
+        return None
+    pictures = list(fresh.values())
+    told = extractor.describe(np.stack([picture.pixels for picture in pictures]))
+    labels = top_labels(told.probabilities, extractor.classes)
+    contents = [
+        NewContent(
+            hash_,
+            asdict(picture.info) | {"norm": float(norm)},
+            tuple((p.label, p.probability) for p in top),
+        )
+        for (hash_, picture), norm, top in zip(fresh.items(), told.norms, labels, strict=True)
+    ]
+    return Described(contents, told.fc7, [picture.thumbnail for picture in pictures])
 
 
 def _first_of_each_content(batch: Items) -> dict[str, Picture]:

@@ -7,18 +7,21 @@ albums     a group of photos: its title by what they show, and what a person sai
 album_photos  which photos an album has, and which a person took out of it
 places     where a content lies on the map
 skipped    a path that gave no picture, and why; tried again only when it changes
-segments   the FAISS files that count; a file that no row names is rubbish
+segments   the FAISS files that count, and the sha256 of each and of its codes; a file that no row
+           names is rubbish
 folders    what was indexed
 settings   the model, its stamp, the last run, and `generation`, which each write changes
            that changes what is searched
 
 Two files of the same content share one descriptor; a renamed file finds its own again.
+
+In SQLite each row has a checksum of its values, which triggers keep: see `checksums`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,6 +91,8 @@ segments = sa.Table(
     tables,
     sa.Column("name", Text, primary_key=True),
     sa.Column("rows", Whole, nullable=False),
+    sa.Column("sha256", Text),  # of the file, hex; none: it is no file, or of an older fc7
+    sa.Column("codes_sha256", Text),  # of the file of its codes, by the coder in use
 )
 contents = sa.Table(
     "contents",
@@ -213,9 +218,56 @@ def albums_and_map(connection: sa.Connection) -> None:
         _execute(connection, statement)
 
 
+def checksums(connection: sa.Connection) -> None:
+    """Version 3: checksums of files, and in SQLite of rows. Frozen.
+
+    A server has its own (PostgreSQL: `data_checksums`).
+    """
+    for column in ("sha256", "codes_sha256"):
+        _execute(connection, f"ALTER TABLE segments ADD COLUMN {column} {{text}}")
+    if connection.dialect.name != "sqlite":
+        return
+    for table, columns in columns_of(connection).items():
+        keep = f"UPDATE {table} SET checksum = {row_sum(columns)}"
+        of = f"UPDATE OF {', '.join(columns)}"
+        _execute(connection, f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
+        _execute(connection, keep)
+        for name, event in (("inserted", "INSERT"), ("updated", of)):
+            _execute(
+                connection,
+                f"CREATE TRIGGER {table}_{name} AFTER {event} ON {table} "
+                f"BEGIN {keep} WHERE rowid = NEW.rowid; END",
+            )
+
+
+def columns_of(connection: sa.Connection) -> dict[str, list[str]]:
+    """The tables of an SQLite catalogue and the columns of each, but for its checksum."""
+    query = (
+        "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c "
+        "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND c.name <> 'checksum' "
+        "ORDER BY m.name, c.cid"
+    )
+    found: dict[str, list[str]] = {}
+    for table, column in connection.exec_driver_sql(query):
+        found.setdefault(table, []).append(column)
+    return found
+
+
+def row_sum(columns: Sequence[str]) -> str:
+    """A row's checksum, by a function that each connection brings (indexer/database.py).
+
+    Text goes as its bytes, which may be no UTF-8; a number as text would lose digits.
+    """
+    values = (
+        f"typeof({c}), CASE typeof({c}) WHEN 'real' THEN {c} ELSE CAST({c} AS BLOB) END"
+        for c in columns
+    )
+    return f"row_sum({', '.join(values)})"
+
+
 def _execute(connection: sa.Connection, statement: str) -> None:
     """Run a statement in which {text} and the like stand for the database's types."""
     connection.execute(sa.text(statement.format_map(_TYPES[connection.dialect.name])))
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, albums_and_map)
+MIGRATIONS: tuple[Migration, ...] = (first_schema, albums_and_map, checksums)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
-from indexer.vectors import Ranking
+from indexer.inside import checked_name
+from indexer.syncing import make_folder, sync
+from indexer.vectors import Blocks, Ranking
 from retrieval.codes import Coder
 from retrieval.search import (
     Search,
@@ -40,7 +43,7 @@ class SegmentStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._coder: tuple[str, Coder] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def close(self) -> None:
         """Files are held by who has opened them."""
@@ -50,47 +53,59 @@ class SegmentStore:
         self._coder = (name, coder)
 
     def path(self, name: str) -> Path:
-        return self._folder / name
+        """Raises LibraryError for a name that may lead elsewhere, as `codes_path` does."""
+        return self._folder / checked_name(name, self._folder)
 
     def write(
         self,
         ids: NDArray[np.int64],
         descriptors: NDArray[np.float32],
         contents: Sequence[NewContent] = (),
-    ) -> str:
-        """Store rows (n, d) under ids (n,); return the new file's name. It is on disk by then."""
-        return self._store(lambda path: write_rows(path, ids, descriptors))
+    ) -> SegmentRow:
+        """Store rows (n, d) under ids (n,) as a new file. It is on disk by then."""
+        return self._store(len(ids), lambda path: write_rows(path, ids, descriptors))
 
     def marks(self) -> dict[str, str]:
         """A file says all by its name."""
         return {}
 
-    def merge(self, names: Sequence[str], keep: NDArray[np.int64]) -> str:
-        """Store the rows of `names` whose id is in `keep` as one new file; return its name."""
+    def merge(self, names: Sequence[str], keep: NDArray[np.int64]) -> SegmentRow:
+        """Store the rows of `names` whose id is in `keep` as one new file."""
         sources = [self.path(name) for name in names]
-        return self._store(lambda path: merge_rows(path, sources, keep))
+        return self._store(len(keep), lambda path: merge_rows(path, sources, keep))
 
     def codes_path(self, name: str, coder: str) -> Path:
         """Where the codes of a file's rows are, in their order, by the coder of that name."""
+        name, coder = checked_name(name, self._folder), checked_name(coder, self._folder)
         return self._folder / f"{Path(name).stem}.{coder}.codes"
 
-    def encode(self, name: str) -> None:
-        """Put the codes of a file's rows beside it, unless they are there."""
+    def encode(self, name: str) -> str | None:
+        """Put the codes of a file's rows beside it, unless they are there; return their sha256."""
         if self._coder is None:
-            return
+            return None
         coder_name, coder = self._coder
         path = self.codes_path(name, coder_name)
         if not path.exists():
             codes = coder.encode(stored_rows(self.path(name)))
             self._place(path.name, lambda path: write_codes(path, codes))
+        return file_sha256(path)
 
     def remove(self, name: str) -> None:
         """Remove a file and its codes. A reader that has it mapped keeps it."""
-        for file in (self.path(name), *self._folder.glob(f"{Path(name).stem}.*.codes")):
+        self.path(name).unlink(missing_ok=True)
+        self.remove_codes(name)
+
+    def remove_codes(self, name: str) -> None:
+        """Remove the codes of a file."""
+        stem = Path(checked_name(name, self._folder)).stem
+        for file in self._folder.glob(f"{stem}.*.codes"):
             file.unlink(missing_ok=True)
 
     def sweep(self, catalog: Catalog) -> None:
-        """Remove what a killed run left: files that the catalogue doesn't name, and other codes."""
+        """Remove what a killed run left: files that the catalogue doesn't name, and other codes.
+
+        Files of an older fc7 get their checksums.
+        """
         named = {segment.name for segment in catalog.segments()}
         kept = set(named)
         if self._coder is not None:
@@ -98,6 +113,19 @@ class SegmentStore:
         for file in self._folder.iterdir():
             if file.name not in kept:
                 file.unlink()
+        self._note_sums(catalog)
+
+    def _note_sums(self, catalog: Catalog) -> None:
+        old = [
+            replace(
+                one, sha256=file_sha256(self.path(one.name)), codes_sha256=self.encode(one.name)
+            )
+            for one in catalog.segments()
+            if one.sha256 is None and self.path(one.name).is_file()
+        ]
+        if old:
+            with catalog.write(contents=False) as writer:
+                writer.put_sums(old)
 
     def gather(self, catalog: Catalog) -> None:
         """Merge small files as they gather; each row is copied a few times in its life.
@@ -115,13 +143,13 @@ class SegmentStore:
             for hash_ in merge_segments(catalog, self, [name], drop_hidden=True)
         ]
 
-    def blocks(self, catalog: Catalog) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Ids (m,) and rows (m, d) of all files that count, a few thousand at once."""
-        for segment in catalog.segments():
-            path = self.path(segment.name)
-            ids, rows = stored_ids(path), stored_rows(path)
-            for start in range(0, len(ids), _BLOCK):
-                yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]
+    def blocks(self, catalog: Catalog) -> Blocks:
+        """Ids (m,) and rows (m, d) of all files that count, a few thousand at once.
+
+        All are opened before this returns: a run may remove them later.
+        """
+        paths = [self.path(segment.name) for segment in catalog.segments()]
+        return _in_blocks([(stored_ids(path), stored_rows(path)) for path in paths])
 
     def open(self, catalog: Catalog) -> Search:
         """Map the files that count. Raises SearchError if one is missing or damaged."""
@@ -142,19 +170,18 @@ class SegmentStore:
         names = [segment.name for segment in catalog.segments()]
         return [name for name in names if not self.path(name).is_file()]
 
-    def _store(self, write: Callable[[Path], object]) -> str:
+    def _store(self, rows: int, write: Callable[[Path], object]) -> SegmentRow:
         name = f"{uuid.uuid4().hex}.faiss"
         self._place(name, write)
-        self.encode(name)
-        return name
+        return SegmentRow(name, rows, file_sha256(self.path(name)), self.encode(name))
 
     def _place(self, name: str, write: Callable[[Path], object]) -> None:
-        partial = self.path(name + _PARTIAL)
+        partial = self._folder / (name + _PARTIAL)
         try:
             write(partial)
-            _sync(partial)
-            partial.rename(self.path(name))
-            _sync(self._folder)
+            sync(partial)
+            partial.rename(self._folder / name)
+            sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -174,8 +201,9 @@ def merge_segments(
     merged = segments.merge(names, keep) if kept else None
     with catalog.write() as writer:
         if merged is not None:
-            writer.add_segment(merged, len(kept))
-        writer.replace_segments(names, merged, [content for content, _ in dead])
+            writer.add_segment(merged)
+        new = None if merged is None else merged.name
+        writer.replace_segments(names, new, [content for content, _ in dead])
     for name in names:
         segments.remove(name)
     return [hash_ for _, hash_ in dead]
@@ -202,9 +230,15 @@ def hollow(segments: Sequence[SegmentRow], live: Mapping[str, int]) -> list[str]
     return [one.name for one in segments if live.get(one.name, 0) * 2 <= one.rows]
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def file_sha256(path: Path) -> str:
+    """Hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_blocks(
+    files: Sequence[tuple[NDArray[np.int64], NDArray[np.float16]]],
+) -> Blocks:
+    for ids, rows in files:
+        for start in range(0, len(ids), _BLOCK):
+            yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.catalog import Skip
+from indexer.album_rows import count_under
+from indexer.catalog import Catalog, Skip
 from indexer.coding import SAMPLE
+from indexer.engines.addresses import read_addresses
 from indexer.finder import ENOUGH, EXACT_ROWS
+from indexer.vectors import Vectors
 from retrieval.codes import BITS, SHORTLIST
 
 _WORTH_TRAINING = EXACT_ROWS  # photos: with fewer, searches don't use codes
@@ -48,6 +51,38 @@ class Status:
     advice: tuple[str, ...]  # what would make search better here
     last_run: str | None  # ISO 8601, UTC
     skipped: tuple[Skip, ...]
+
+
+def read_status(library: Path, catalog: Catalog, vectors: Vectors) -> Status:
+    """What there is to tell of a library now. library: its folder."""
+    elsewhere = read_addresses(library)
+    with catalog.snapshot() as view:
+        settings = view.settings()
+        codes = codes_status(settings)
+        photos = view.count()
+        folders = view.folders()
+        lost = vectors.lost(view)
+        storage = storage_of(library)
+        named = {segment.name for segment in catalog.segments()} if lost else set[str]()
+        return Status(
+            path=library,
+            catalog=elsewhere.catalog,
+            store=elsewhere.store,
+            photos=photos,
+            folders=tuple(folders),
+            folder_photos=tuple(count_under(view, folder) for folder in folders),
+            bytes=sum(storage.values()),
+            storage=storage,
+            lost_segments=tuple(one for one in lost if one in named),  # else a run replaced it
+            network=settings.get("network"),
+            weights=settings.get("weights"),
+            stamp=settings.get("stamp"),
+            codes=codes,
+            exact_up_to=EXACT_ROWS,
+            advice=advice_for(photos, codes),
+            last_run=settings.get("last_run"),
+            skipped=tuple(view.skipped()),
+        )
 
 
 def codes_status(settings: Mapping[str, str]) -> CodesStatus | None:

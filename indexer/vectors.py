@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.catalog import Catalog, NewContent
+from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
 from retrieval.codes import Coder
 
+Blocks = Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]  # ids (m,) and rows (m, d)
 Only = Any  # what a store makes of filters; nobody else reads it
 
 
@@ -63,8 +64,8 @@ class Vectors(Protocol):
         ids: NDArray[np.int64],
         descriptors: NDArray[np.float32],
         contents: Sequence[NewContent],
-    ) -> str:
-        """Store rows (n, d) under the ids (n,) of these contents; return the name of their part.
+    ) -> SegmentRow:
+        """Store rows (n, d) under the ids (n,) of these contents; return their part.
 
         They are safe by then. They count once the catalogue lists the part and the contents; until
         then the same ids may be written again.
@@ -73,8 +74,11 @@ class Vectors(Protocol):
     def marks(self) -> dict[str, str]:
         """Settings that the catalogue must take up together with what was written last."""
 
-    def encode(self, name: str) -> None:
-        """Make the codes of a part's rows by the coder in use, unless they are there."""
+    def encode(self, name: str) -> str | None:
+        """Make the codes of a part's rows by the coder in use, unless they are there.
+
+        Returns the sha256 of the file that they are in, if they are in one.
+        """
 
     def sweep(self, catalog: Catalog) -> None:
         """Remove what a killed run left and the catalogue doesn't know, and other codes."""
@@ -88,8 +92,11 @@ class Vectors(Protocol):
         Returns the hashes of those that the catalogue doesn't know any more either.
         """
 
-    def blocks(self, catalog: Catalog) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Ids (m,) and rows (m, d) of all parts that count, a few thousand at once."""
+    def blocks(self, catalog: Catalog) -> Blocks:
+        """Ids (m,) and rows (m, d) of all parts that count, a few thousand at once.
+
+        They are those of the catalogue's moment, where files are read, however long that takes.
+        """
 
     def open(self, catalog: Catalog) -> Ranking:
         """Raises SearchError if something is missing or damaged."""

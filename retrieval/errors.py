@@ -14,6 +14,7 @@ Fc7Error
 ├── TrainingError     a training run, or its list of photos, that can't start or go on
 ├── EngineError       an engine that spans machines, or a store, that is missing or can't be reached
 ├── ShardsError       shards that are missing, damaged, or of other photos or another model
+├── BackupError       a backup that can't be made, or is damaged, or of another program
 └── LibraryError      a library that is missing, newer, or of another model
     └── LibraryBusyError  another run is writing into it
 
@@ -84,6 +85,10 @@ class EngineError(Fc7Error):
 
 class ShardsError(Fc7Error):
     """The shards of a run are missing, damaged, or of other photos or another model."""
+
+
+class BackupError(Fc7Error):
+    """A backup can't be made or restored: the file is damaged, none of ours, or of a newer fc7."""
 
 
 class LibraryError(Fc7Error):

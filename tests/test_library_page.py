@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from serving import serving
 
 from indexer import Library, open_library
+from indexer.engines.catalogs import open_catalog
 from indexer.work import Work, read_work, working
 
 HOSTILE = "<img src=x onerror=alert(1)> $x$ *y*.jpg"
@@ -120,9 +120,8 @@ def test_a_killed_run_and_a_library_of_another_model_cost_a_sentence_and_a_butto
         add(page, many)
         os.kill(held(opened.path).pid, signal.SIGKILL)
         expect(page.get_by_text("The last run was cut off")).to_be_visible()
-        with closing(sqlite3.connect(opened.path / "catalog.sqlite")) as catalog, catalog:
-            stamp = "INSERT OR REPLACE INTO settings VALUES ('stamp', 'of others'), "
-            catalog.execute(stamp + "('network', 'alexnet'), ('weights', 'bundled')")
+        with closing(open_catalog(opened.path)) as catalog, catalog.write() as writer:
+            writer.set(stamp="of others", network="alexnet", weights="bundled")
         page.get_by_role("button", name="Go on").click()
         expect(page.get_by_role("alert")).to_contain_text("indexed with other alexnet weights")
         expect(page.get_by_role("button", name="Try again")).to_be_visible()

@@ -18,6 +18,11 @@ LIBRARY: dict[str, tuple[str, str]] = {
     "library.run.load": ("Looking through the shards…", "正在查看分片…"),
     "library.run.codes": ("Learning codes…", "正在学习编码…"),
     "library.run.forget": ("Removing a folder…", "正在移除文件夹…"),
+    "library.run.check": ("Checking the library…", "正在检查照片库…"),
+    "library.run.check.segments": (
+        "Checking: {done:,} of {total:,} files of descriptors read",
+        "正在检查：已读取 {done:,} / {total:,} 个描述符文件",
+    ),
     "library.run.index.photos": (
         "{done:,} of {total:,} files read",
         "已读取 {done:,} / {total:,} 个文件",
@@ -41,6 +46,15 @@ LIBRARY: dict[str, tuple[str, str]] = {
     "library.run.done.codes": ("All photos have new codes.", "所有照片都有了新编码。"),
     "library.run.done.forget": ("{n:,} photos left the library.", "{n:,} 张照片已移出照片库。"),
     "library.run.done.forget.one": ("1 photo left the library.", "1 张照片已移出照片库。"),
+    "library.run.done.check": (
+        "Checked: all is as it was written.",
+        "已检查：所有内容与写入时一致。",
+    ),
+    "library.run.damaged": (
+        "Checked: something is damaged. In a terminal, fc7 check says what.",
+        "已检查：有内容损坏。请在终端运行 fc7 check 查看详情。",
+    ),
+    "library.run.stopped.check": ("The check was stopped.", "检查已停止。"),
     "library.run.stopped": (
         "Stopped. What was read until then is kept; it goes on from there.",
         "已停止。已读取的内容会保留，可从此处继续。",

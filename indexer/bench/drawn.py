@@ -87,7 +87,7 @@ class DrawnLibrary:
         """Draw so many photos more."""
         numbers = range(self.rows + 1, self.rows + count + 1)
         ids = np.arange(numbers.start, numbers.stop, dtype=np.int64)
-        name = self._segments.write(ids, mix(self._seeds, count, self._rng))
+        segment = self._segments.write(ids, mix(self._seeds, count, self._rng))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         always = {"format": "JPEG", "orientation": 1, "norm": 1.0, "indexed_at": now}
         contents = [
@@ -96,8 +96,8 @@ class DrawnLibrary:
         ]
         self.prepare(numbers)
         with self.catalog.write() as writer:
-            writer.add_segment(name, count)
-            writer.add_contents(list(numbers), name, contents)
+            writer.add_segment(segment)
+            writer.add_contents(list(numbers), segment.name, contents)
             stats = [FileStat(str(self.path(one)), 0, 0) for one in numbers]
             writer.put_photos(list(zip(stats, numbers, strict=True)))
             self.write_more(writer, numbers)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.catalog import Catalog, NewContent
+from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.engines.expressions import FACTS, both_of, expression_of, facts_of
 from indexer.engines.milvus_client import ROWS, WIDTH, MilvusClient, parts_of, writes_of
 from indexer.engines.milvus_ranking import MilvusRanking, Passing
@@ -66,7 +66,7 @@ class MilvusStore:
         ids: NDArray[np.int64],
         descriptors: NDArray[np.float32],
         contents: Sequence[NewContent],
-    ) -> str:
+    ) -> SegmentRow:
         in_use = [self._name, *([] if self._coder is None else [self._codes(self._coder[0])])]
         settings = self._catalog.settings()  # a write that did not come to count is overwritten
         self._client.writes = {name: writes_of(settings, name) for name in in_use}
@@ -75,22 +75,23 @@ class MilvusStore:
         self._client.make(self._name, "fc7", WIDTH)
         self._client.upsert(self._name, "fc7", ids, list(rows.astype(np.float32)), facts)
         self._write_codes(ids, rows, facts)
-        return self._name
+        return SegmentRow(self._name, len(ids))
 
     def marks(self) -> dict[str, str]:
         return {f"writes:{name}": str(count) for name, count in self._client.writes.items()}
 
-    def encode(self, name: str) -> None:
+    def encode(self, name: str) -> str | None:
         if self._coder is None:
-            return
+            return None
         codes = self._codes(self._coder[0])
         if self._client.has(codes):
             if writes_of(self._catalog.settings(), codes):
-                return  # made, and kept up to date
+                return None  # made, and kept up to date
             self._client.drop(codes)  # a killed run began them
         self._client.writes = {codes: 0}
         for ids, rows, facts in self._read(("fc7", *FACTS)):
             self._write_codes(ids, rows, facts)
+        return None
 
     def sweep(self, catalog: Catalog) -> None:
         last = catalog.last_content()
@@ -111,7 +112,7 @@ class MilvusStore:
                 self._client.delete(collection, f"id in {some}")
         if dead:
             with catalog.write() as writer:
-                writer.add_segment(self._name, -len(dead))
+                writer.add_segment(SegmentRow(self._name, -len(dead)))
                 writer.replace_segments([], None, ids)
         return [hash_ for _, hash_ in dead]
 
@@ -122,7 +123,8 @@ class MilvusStore:
     def open(self, catalog: Catalog) -> MilvusRanking:
         rows = sum(segment.rows for segment in catalog.segments())
         hidden = catalog.hidden_contents()
-        return MilvusRanking(self._client, catalog, hidden, rows - len(hidden))
+        # It asks the catalogue later too, when the moment has passed.
+        return MilvusRanking(self._client, self._catalog, hidden, rows - len(hidden))
 
     def open_codes(self, ranking: Ranking, coder: str) -> None:
         assert isinstance(ranking, MilvusRanking), "a store gets back what it opened"

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from indexer.database import upsert
+from indexer.schema import Migration
 from retrieval.errors import LibraryError
 
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
@@ -67,6 +68,7 @@ class PostgresServer:
             self._engine = sa.create_engine(
                 url,
                 pool_pre_ping=True,  # a server that was restarted dropped our connections
+                max_overflow=-1,  # who waits to write keeps nobody from reading
                 use_native_hstore=False,  # it would be asked for at each connection
                 connect_args={"application_name": "fc7", "client_encoding": "utf8"} | patience,
             )
@@ -83,6 +85,9 @@ class PostgresServer:
 
     def reading(self) -> sa.Connection:
         return self._readers.connect()
+
+    def snapshot(self) -> sa.Connection:
+        return self._engine.connect().execution_options(isolation_level="REPEATABLE READ")
 
     def writing(self) -> sa.Connection:
         options: dict[str, Any] = {"isolation_level": "READ COMMITTED", "fc7_write": True}
@@ -104,6 +109,13 @@ class PostgresServer:
             connection.exec_driver_sql("CREATE TABLE fc7_schema (version BIGINT NOT NULL)")
             connection.exec_driver_sql("INSERT INTO fc7_schema VALUES (0)")
         connection.execute(sa.text("UPDATE fc7_schema SET version = :now"), {"now": version})
+
+    def strange(self, connection: sa.Connection, migrations: Sequence[Migration]) -> str | None:
+        """A server has others to guard it."""
+        return None
+
+    def faults(self, connection: sa.Connection) -> tuple[list[str], dict[str, list[int]]]:
+        return [], {}
 
     def next_content(self, connection: sa.Connection) -> int:
         query = "SELECT last_value + CAST(is_called AS INTEGER) FROM contents_id_seq"

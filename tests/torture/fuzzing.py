@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from torture.mutants import originals
+from torture.photo_mutants import originals
 from torture.table import Row
 
 SECONDS = 3600

@@ -26,7 +26,7 @@ from retrieval import decode_worker, images, workers
 from retrieval.errors import ImageError
 from retrieval.images import read_photo, read_picture, read_region
 from retrieval.photo import MAX_PIXELS, PhotoInfo
-from torture.mutants import mutant, originals
+from torture.photo_mutants import mutant, originals
 from torture.table import Row, times
 
 MUTANTS = 20_000

@@ -1,201 +1,231 @@
-"""Broken photos by the thousand: small originals of each format, changed as decoders hate it.
+"""Files from elsewhere: mutated, and read in processes of their own, which may die of it.
 
-The same number gives the same file, on any machine with the same Pillow.
+python -m torture.mutants KIND FOLDER FIRST END
+
+reads the mutants of these numbers, made of the files that FOLDER holds, and says of each how it
+went: a line "ok", or what was wrong with it. Whoever began it sees from the lines which one it was
+that killed the process, or never ended.
 """
 
 from __future__ import annotations
 
-import io
 import random
+import re
+import resource
 import struct
-import zlib
+import subprocess
+import sys
 from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 
 import numpy as np
-from drawn import HEIC, HEIC_TURNED, encode, exif_block, scene, tiff
-from PIL import Image
 
-Mutation = Callable[[random.Random, bytearray, tuple[bytes, ...]], bytes]
+from retrieval.errors import Fc7Error
+from torture.processes import HOUSE, environment
 
-_EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-
-
-@cache
-def originals() -> dict[str, tuple[bytes, ...]]:
-    """Format -> small files of its kinds, each a whole picture."""
-    drawn = scene(96, 64)
-    noise = np.random.default_rng(7).integers(0, 256, (40, 56, 3), np.uint8)
-    grey = Image.fromarray(drawn).convert("L")
-    palette = Image.fromarray(drawn).quantize(64)
-    clear = Image.fromarray(drawn).convert("RGBA")
-    ink = Image.fromarray(drawn).convert("CMYK")
-    exif = exif_block(
-        {0x0112: 6, 0x010F: "Box", 0x0110: "One", 0x8769: {0x9003: "2020:01:02 03:04:05"}}
-    )
-    profile = _profile()
-    return {
-        "JPEG": (
-            encode(drawn, "JPEG", exif=exif, icc_profile=profile),
-            encode(drawn, "JPEG", progressive=True, quality=90),
-            encode(grey, "JPEG", optimize=True),
-            encode(ink, "JPEG"),
-            encode(noise, "JPEG", subsampling=0, restart_marker_blocks=2),
-        ),
-        "PNG": (
-            encode(drawn, "PNG", exif=exif, icc_profile=profile),
-            encode(palette, "PNG", transparency=3),
-            encode(clear, "PNG"),
-            encode(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG"),
-            encode(grey.convert("1"), "PNG"),
-        ),
-        "WEBP": (
-            encode(drawn, "WEBP", exif=exif, icc_profile=profile),
-            encode(clear, "WEBP", lossless=True),
-            encode(noise, "WEBP", quality=40),
-            _animation("WEBP"),
-        ),
-        "HEIF": (HEIC, HEIC_TURNED),
-        "TIFF": (
-            *(encode(drawn, "TIFF", compression=c) for c in _TIFF_CODINGS),
-            encode(ink, "TIFF"),
-            encode(grey.convert("1"), "TIFF", compression="group4"),
-            encode(Image.fromarray(noise[..., 0].astype(np.float32)), "TIFF"),
-        ),
-        "AVIF": (encode(drawn, "AVIF", speed=10, exif=exif), encode(clear, "AVIF", speed=10)),
-        "GIF": (encode(palette, "GIF"), encode(grey, "GIF", interlace=1), _animation("GIF")),
-        "BMP": (encode(drawn, "BMP"), encode(palette, "BMP"), encode(grey.convert("1"), "BMP")),
-        "JPEG2000": (
-            encode(drawn, "JPEG2000", irreversible=True),
-            encode(clear, "JPEG2000"),
-            encode(noise, "JPEG2000", no_jp2=True),
-        ),
-        "RAW": (_raw(drawn),),
-    }
+MEMORY = 2 << 30  # bytes that a process may have
+_PATIENCE = 60.0  # seconds for one file
+_NUMBERS = (0, 1, 2, 7, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 
 
-_TIFF_CODINGS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
-
-
-def mutant(format: str, number: int) -> bytes:
-    """The file of this number: one original, changed in one to four ways."""
-    rng = random.Random(f"{format} {number}")
-    files = originals()[format]
-    data = rng.choice(files)
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
-        change = rng.choice(_MUTATIONS)
-        data = change(rng, bytearray(data), files) or data[:1]
-    # Almost no changed PNG would get past its checksums, to where the bugs are.
-    return _sealed(data) if format == "PNG" and rng.random() < 0.7 else data
-
-
-# ---- ways to change a file
-
-
-def _flip_bits(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return bytes(data)
-
-
-def _flip_in_head(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    for _ in range(rng.choice((1, 2, 4))):
-        data[rng.randrange(min(len(data), 400))] = rng.randrange(256)
-    return bytes(data)
-
-
-def _truncate(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    return bytes(data[: rng.randrange(len(data)) + 1])
-
-
-def _set_extreme(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    """A field of a header becomes 0, the most, or the sign's edge, in either byte order."""
-    size, code = rng.choice(((1, "B"), (2, "H"), (4, "I")))
-    at = rng.randrange(min(len(data), 600))
-    value = rng.choice(_EXTREMES) & ((1 << 8 * size) - 1)
-    data[at : at + size] = struct.pack(rng.choice("<>") + code, value)
-    return bytes(data)
-
-
-def _swap_chunks(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    a, b, c = sorted(rng.randrange(len(data) + 1) for _ in range(3))
-    return bytes(data[:a] + data[b:c] + data[a:b] + data[c:])
-
-
-def _repeat(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    a, b = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-    return bytes(data[:b] + data[a:b] * rng.choice((1, 3, 20)) + data[b:])[: 1 << 20]
-
-
-def _remove(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    a = rng.randrange(len(data))
-    return bytes(data[:a] + data[a + rng.choice((1, 2, 4, 50)) :])
-
-
-def _insert(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    at = rng.randrange(len(data) + 1)
-    return bytes(data[:at]) + rng.randbytes(rng.choice((1, 2, 4, 300))) + bytes(data[at:])
-
-
-def _fill(rng: random.Random, data: bytearray, _: tuple[bytes, ...]) -> bytes:
-    at, size = rng.randrange(len(data)), rng.choice((2, 4, 16, 200))
-    data[at : at + size] = rng.choice((b"\0", b"\xff", b"\x80")) * len(data[at : at + size])
-    return bytes(data)
-
-
-def _cross(rng: random.Random, data: bytearray, files: tuple[bytes, ...]) -> bytes:
-    """The head of one file, and the tail of another of its format."""
-    other = rng.choice(files)
-    return bytes(data[: rng.randrange(len(data)) + 1]) + other[rng.randrange(len(other)) :]
-
-
-_MUTATIONS = (
-    _flip_bits,
-    _flip_in_head,
-    _truncate,
-    _set_extreme,
-    _set_extreme,
-    _swap_chunks,
-    _repeat,
-    _remove,
-    _insert,
-    _fill,
-    _cross,
-)
-
-
-# ---- originals that take some lines
-
-
-def _sealed(data: bytes) -> bytes:
-    """The chunks of a PNG, as far as there are any, with right checksums."""
-    out, at = bytearray(data), 8
-    while at + 12 <= len(out):
-        end = at + 8 + int.from_bytes(out[at : at + 4], "big")
-        if end + 4 > len(out):
-            break
-        out[end : end + 4] = zlib.crc32(out[at + 4 : end]).to_bytes(4, "big")
-        at = end + 4
+def mutate(data: bytes, rng: random.Random, head: int) -> bytes:
+    """Change it here and there, mostly among its first `head` bytes and its last few."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        near = rng.random()
+        size = len(out)
+        at = (
+            rng.randrange(min(head, size)) if near < 0.8 else rng.randrange(max(0, size - 64), size)
+        )
+        kind = rng.randrange(6)
+        if kind == 0:
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            out[at] = rng.randrange(256)
+        elif kind in (2, 3):
+            number = struct.pack("<Q", rng.choice(_NUMBERS))[: rng.choice((4, 8))]
+            out[at : at + len(number)] = number
+        elif kind == 4:
+            del out[at : at + rng.choice((1, 4, 8, size))]
+        else:
+            out[at:at] = rng.randbytes(rng.choice((1, 4, 8, 64)))
+        if not out:
+            return b""
     return bytes(out)
 
 
-def _animation(format: str) -> bytes:
-    frames = [Image.fromarray(np.roll(scene(48, 32), shift, axis=1)) for shift in (0, 9, 20)]
-    out = io.BytesIO()
-    frames[0].save(out, format, save_all=True, append_images=frames[1:])
-    return out.getvalue()
+_TOKEN = re.compile(rb'"[^"]*"|-?\d+(?:\.\d+)?|true|false|null')
+_ODD = (
+    b"null", b"true", b"-1", b"0", b"3", b"1e999", b"NaN", b"1.5", b'""', b'"x"', b'"\\ud800"',
+    b"[]", b"{}", b'["a"]', b"[" * 100_000, b"9" * 20, b"9" * 10_000, b'"F64"', b'"BF16"', b'"I32"',
+    b'"F8_E4M3"', b'"BOOL"', b"[0,0]", b"[1000000000,0]", b"[16]", b"1000000000000",
+)  # fmt: skip
 
 
-def _profile() -> bytes:
-    from PIL import ImageCms
+def mutate_words(text: bytes, rng: random.Random) -> bytes:
+    """Change values, or names, of JSON into others that JSON has too."""
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        tokens = list(_TOKEN.finditer(text))
+        if tokens:
+            one = rng.choice(tokens)
+            text = text[: one.start()] + rng.choice(_ODD) + text[one.end() :]
+    return text
 
-    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    return made.tobytes()
+
+def mutant_of(file: Path, rng: random.Random, head: int) -> bytes:
+    """Mutate a file's bytes, or half of the time its words where it has some."""
+    data = file.read_bytes()
+    if rng.random() < 0.5 and file.suffix in (".json", ".safetensors"):
+        if file.suffix == ".json":
+            return mutate_words(data, rng)
+        end = 8 + int.from_bytes(data[:8], "little")
+        words = mutate_words(data[8:end], rng)
+        return len(words).to_bytes(8, "little") + words + data[end:]
+    return mutate(data, rng, head)
 
 
-def _raw(drawn: np.ndarray) -> bytes:
-    """A RAW file as cameras make it: sensor data that nobody reads, and a preview."""
-    jpeg = encode(drawn, "JPEG")
-    sensor = [(256, 4, [120]), (257, 4, [80]), (258, 3, [14]), (259, 3, [1]), (262, 3, [32803])]
-    sensor += [(273, 4, [-1000]), (279, 4, [4000])]
-    return tiff([sensor], [bytes(4000)]) + jpeg
+# --- what is read, and how
+
+
+def read_rows(path: Path) -> None:
+    from retrieval.search import Search
+
+    search = Search([path], np.empty(0, np.int64))
+    query = np.full((1, 16), 0.25, np.float32)
+    distances, ids = search.exact(query, 3)
+    assert distances.shape == ids.shape
+    search.descriptors(ids[0].tolist())
+
+
+def read_codes(path: Path) -> None:
+    from retrieval.layout import read_codes
+
+    assert read_codes(path).ndim == 2
+
+
+def read_coder(path: Path) -> None:
+    from retrieval.codes import read_coder
+
+    coder, _ = read_coder(path)
+    codes = coder.encode(np.ones((2, 16), np.float32))
+    assert codes.shape == (2, coder.bits // 8)
+
+
+def read_weights(path: Path) -> None:
+    from retrieval.weights import load_weights
+
+    load_weights("alexnet-cifar", str(path))
+
+
+def read_run(path: Path) -> None:
+    from indexer.work import read_work
+
+    path.rename(path.with_name("run.json"))
+    work = read_work(path.parent)
+    if work is not None:
+        work.seconds_left()
+
+
+def read_engines(path: Path) -> None:
+    from indexer.engines.addresses import read_addresses
+
+    path.rename(path.with_name("engines.json"))
+    found = read_addresses(path.parent)
+    assert all(value is None or isinstance(value, str) for value in (found.catalog, found.store))
+
+
+def read_backup(path: Path) -> None:
+    import shutil
+
+    from indexer.backup import restore
+
+    target = path.with_name("restored")
+    restore(path, target)
+    shutil.rmtree(target)
+
+
+READERS: dict[str, tuple[Callable[[Path], None], int]] = {  # with the length of what is the head
+    "rows": (read_rows, 126),
+    "codes": (read_codes, 40),
+    "coder": (read_coder, 600),
+    "weights": (read_weights, 1200),
+    "run": (read_run, 1000),
+    "engines": (read_engines, 1000),
+    "backup": (read_backup, 3000),
+}
+
+
+def main(kind: str, folder: Path, first: int, end: int) -> None:
+    read, head = READERS[kind]
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    if kind == "weights":
+        import torch  # its own memory is not of a file
+
+        del torch
+    for number in range(first, end):
+        rng = random.Random(f"{kind} {number}")
+        file = rng.choice(files)
+        mutant = work / f"mutant{file.suffix}"
+        mutant.write_bytes(mutant_of(file, rng, head))
+        if number == first:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+        try:
+            read(mutant)
+            said = "ok"
+        except Fc7Error as error:
+            said = "ok" if "\n" not in str(error) else f"more than one line: {error!r}"
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is a fault of ours
+            said = f"{file.name}: {error!r}"
+        print(said.replace("\n", " ")[:300], flush=True)
+
+
+def troubles(kind: str, folder: Path, count: int) -> list[str]:
+    """Have so many mutants read; what went wrong, a line each."""
+    found: list[str] = []
+    done = 0
+    while done < count:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torture.mutants", kind, str(folder), str(done), str(count)],
+            cwd=HOUSE, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+        )  # fmt: skip
+        lines, why = _lines_of(process)
+        found += [f"{kind} {done + at}: {line}" for at, line in enumerate(lines) if line != "ok"]
+        done += len(lines)
+        if done < count:
+            found.append(f"{kind} {done}: {why}")
+            done += 1
+    return found
+
+
+def _lines_of(process: subprocess.Popen[str]) -> tuple[list[str], str]:
+    """What a process says, and how it ended; it is killed when it says nothing for too long."""
+    import threading
+
+    lines: list[str] = []
+    assert process.stdout is not None and process.stderr is not None
+    heard = threading.Event()
+
+    def watch() -> None:
+        while process.poll() is None:
+            heard.clear()
+            if not heard.wait(_PATIENCE):
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    for line in process.stdout:
+        heard.set()
+        lines.append(line.rstrip("\n"))
+    said = process.stderr.read()
+    ended = process.wait()
+    heard.set()
+    watcher.join()
+    return lines, f"ended with {ended}: {said[-300:]}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -89,8 +89,8 @@ def show_end(library: Library, work: Work) -> None:
     elif work.end == "failed":
         st.error(quoted(work.error or ""))
         button, primary = "library.run.again", True
-    elif work.end == "stopped" and work.what == "codes":
-        st.info(say("library.run.stopped.codes"))
+    elif work.end == "stopped" and work.what in ("codes", "check"):
+        st.info(say(f"library.run.stopped.{work.what}"))
     else:
         say_it = st.info if work.end == "stopped" else st.warning
         say_it(say(f"library.run.{work.end}"))
@@ -106,6 +106,8 @@ def result_of(work: Work) -> str:
     counts: dict[str, int] = json.loads(work.result or "{}")
     if work.what == "forget":
         return say("library.run.done.forget", n=counts.get("removed", 0))
+    if work.what == "check":
+        return say("library.run.damaged" if counts.get("problems") else "library.run.done.check")
     if work.what == "codes" or not counts:
         return say("library.run.done.codes")
     told = [say(f"count.{name}", n=n) for name, n in counts.items() if n]

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from indexer import schema as t
-from indexer.catalog import Catalog, Writer, in_parts
-from indexer.conditions import is_under
+from indexer.catalog import Catalog, Writer
+from indexer.conditions import in_parts, is_under
 from indexer.regrouping import Known
 
 

@@ -10,15 +10,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
-from indexer.conditions import conditions_of, is_under
-from indexer.database import AtMax, Database, SqliteFile, migrate, told
+from indexer.conditions import conditions_of, in_parts, is_under
+from indexer.database import Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
 
@@ -80,8 +79,6 @@ class SegmentRow:
     sha256: str | None = None  # of the file, hex; None: none, or of an older fc7
     codes_sha256: str | None = None  # of its codes
 
-
-_AT_ONCE = 10_000  # numbers in one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 # Asked once a file: making the statement anew took longer than SQLite did.
 _WITH_HASH = sa.select(t.contents.c.id).where(t.contents.c.hash == sa.bindparam("hash"))
@@ -198,17 +195,12 @@ class Catalog:
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""
-        query = sa.select(t.contents.c.id).where(~_has_photo())
-        return [row.id for row in self.rows(query)]
+        return [row.id for row in self.rows(sa.select(t.contents.c.id).where(~_has_photo()))]
 
     # --- photos
 
     def count(self) -> int:
         return int(self.rows(sa.select(sa.func.count().label("n")).select_from(t.photos))[0].n)
-
-    def count_under(self, folder: Path) -> int:
-        query = sa.select(sa.func.count().label("n")).select_from(t.photos)
-        return int(self.rows(query.where(is_under(t.photos, folder)))[0].n)
 
     def is_empty(self) -> bool:
         """Whether there is no photo; unlike `count`, it doesn't look at all of them."""
@@ -224,27 +216,27 @@ class Catalog:
     ) -> list[Photo]:
         """Those that pass, newest taken first; those without a date last, by path."""
         taken = t.contents.c.taken_at
-        query = _photo_query().where(*conditions_of(filters, self))
+        query = photo_query().where(*conditions_of(filters, self))
         query = query.order_by(
             taken.is_(None), taken if oldest_first else taken.desc(), t.photos.c.path
         )
-        return [_photo(row) for row in self.rows(query.offset(offset).limit(limit))]
+        return [photo_of(row) for row in self.rows(query.offset(offset).limit(limit))]
 
     def photo(self, photo_id: int) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.id == photo_id))
+        return self._first_photo(photo_query().where(t.photos.c.id == photo_id))
 
     def photo_at(self, path: str) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.path == path))
+        return self._first_photo(photo_query().where(t.photos.c.path == path))
 
     def photos_of(
         self, contents: Sequence[int], filters: Filters = NO_FILTERS
     ) -> dict[int, list[Photo]]:
         """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
+        query = photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
         for part in in_parts(contents):
             for row in self.rows(query.where(t.photos.c.content.in_(part))):
-                found.setdefault(row.content, []).append(_photo(row))
+                found.setdefault(row.content, []).append(photo_of(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
@@ -256,24 +248,17 @@ class Catalog:
             found = connection.execute(_WITH_HASH, {"hash": hash_}).scalar_one_or_none()
         return None if found is None else int(found)
 
-    def labels(self, content: int) -> list[tuple[str, float]]:
-        query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
-        return [(row.label, row.probability) for row in self.rows(query)]
+    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
+        """The contents that are known of these, by hash."""
+        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
+        return {row.hash: row.id for row in self.rows(query)}
 
-    def labels_of_photos(self, photos: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """The labels of photos, by photo, likeliest first."""
-        found: dict[int, list[tuple[str, float]]] = {photo: [] for photo in photos}
-        query = (
-            sa.select(t.photos.c.id, t.labels)
-            .join(t.labels, t.labels.c.content == t.photos.c.content)
-            .order_by(t.labels.c.rank)
-        )
-        for part in in_parts(photos):
-            for row in self.rows(query.where(t.photos.c.id.in_(part))):
-                found[row.id].append((row.label, row.probability))
-        return found
+    def next_content_id(self) -> int:
+        """One more than any content id ever given."""
+        with self._told(), self._reading() as connection:
+            return self._database.next_content(connection)
 
-    # --- filters and labels
+    # --- filters
 
     def contents_passing(self, filters: Filters) -> list[int]:
         """The contents of the photos that pass; one may come several times."""
@@ -285,50 +270,6 @@ class Catalog:
         count = sa.func.count(sa.distinct(t.photos.c.content)).label("n")
         query = sa.select(count).join(t.contents).where(*conditions_of(filters, self))
         return int(self.rows(query)[0].n)
-
-    def known_labels(self) -> list[str]:
-        """Every label that a content has, from A to Z."""
-        rows = self.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
-        return [row.label for row in rows]
-
-    def labelled(
-        self, labels: Sequence[str], k: int, filters: Filters, offset: int = 0
-    ) -> list[tuple[Photo, str, float]]:
-        """The k photos that likeliest have one of these labels, and which; equals by path.
-
-        offset: so many of the likeliest are passed over.
-        """
-        c = t.labels.c
-        best = (
-            sa.select(
-                c.content,
-                AtMax(c.label, c.probability).label("label"),
-                sa.func.max(c.probability).label("probability"),
-            )
-            .where(c.label.in_(labels))
-            .group_by(c.content)
-            .subquery()
-        )
-        query = (
-            _photo_query()
-            .add_columns(best.c.label, best.c.probability)
-            .join(best, best.c.content == t.photos.c.content)
-            .where(*conditions_of(filters, self))
-            .order_by(best.c.probability.desc(), t.photos.c.path)
-            .offset(offset)
-            .limit(k)
-        )
-        return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
-
-    def cameras_holding(self, part: str) -> list[str]:
-        """The cameras with this part in their names, in any case."""
-        camera = t.contents.c.camera
-        rows = self.rows(sa.select(camera).where(camera.is_not(None)).distinct())
-        return _holding(part, [row.camera for row in rows])
-
-    def labels_holding(self, part: str) -> list[str]:
-        """The labels with this part, in any case."""
-        return _holding(part, self.known_labels())
 
     # --- files
 
@@ -351,7 +292,7 @@ class Catalog:
 
     def _first_photo(self, query: sa.Select[Any]) -> Photo | None:
         rows = self.rows(query)
-        return _photo(rows[0]) if rows else None
+        return photo_of(rows[0]) if rows else None
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
@@ -483,11 +424,6 @@ class Writer:
         query = sa.select(t.photos.c.path, t.photos.c.content).where(t.photos.c.path.in_(paths))
         return {row.path: row.content for row in self._connection.execute(query)}
 
-    def contents_with(self, hashes: Collection[str]) -> dict[str, int]:
-        """The contents that are known of these, by hash."""
-        query = sa.select(t.contents.c.hash, t.contents.c.id).where(t.contents.c.hash.in_(hashes))
-        return {row.hash: row.id for row in self._connection.execute(query)}
-
     def paths_of(self, content: int) -> list[str]:
         query = sa.select(t.photos.c.path).where(t.photos.c.content == content)
         return list(self._connection.execute(query).scalars())
@@ -497,20 +433,8 @@ def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
 
 
-def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:
-    """All of them, in ascending order, as many at once as a statement takes."""
-    rest = iter(sorted(numbers))
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part
-
-
-def _holding(part: str, names: Iterable[str]) -> list[str]:
-    """The names that hold this part, upper or lower case alike, in any script."""
-    return [name for name in names if part.casefold() in name.casefold()]
-
-
-def _photo_query() -> sa.Select[Any]:
-    """The columns of a Photo in the order of its fields, and then its content."""
+def photo_query() -> sa.Select[Any]:
+    """The columns of a Photo in the order of its fields, and then its content: for `photo_of`."""
     c, p = t.contents.c, t.photos.c
     return sa.select(
         p.id, p.path, c.hash, p.size, c.width, c.height, c.format, c.orientation, c.taken_at,
@@ -518,6 +442,6 @@ def _photo_query() -> sa.Select[Any]:
     ).join(t.contents, c.id == p.content)  # fmt: skip
 
 
-def _photo(row: sa.Row[Any]) -> Photo:
+def photo_of(row: sa.Row[Any]) -> Photo:
     values = tuple(row)
     return Photo(values[0], Path(values[1]), *values[2:15])

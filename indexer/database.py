@@ -142,9 +142,12 @@ class SqliteFile:
 
     def complaint(self, error: sa.exc.DBAPIError) -> str | None:
         """A full disk, a read-only folder, a damaged file. Other subclasses are bugs."""
-        ours = type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError)
-        hint = " (its folder can't be written)" if self._is_readable_only else ""
-        return None if ours else f"{error.orig}{hint}"
+        if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+            return None
+        said = str(error.orig)
+        if self._is_readable_only:
+            return f"{said} (its folder can't be written)"
+        return f"{said}; somebody else is writing: try again" if "locked" in said else said
 
 
 def readable_only(file: Path) -> bool:

@@ -39,6 +39,7 @@ from indexer.finder import (
     unknown_photo,
 )
 from indexer.inside import refuse_links
+from indexer.label_rows import labels_of_photos
 from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
 from indexer.run import IndexReport, Run
@@ -439,7 +440,7 @@ class Library:
 
     def labels_of(self, photo_ids: Sequence[int]) -> dict[int, list[Prediction]]:
         """The same of many photos, by photo."""
-        found = self._catalog.labels_of_photos(photo_ids)
+        found = labels_of_photos(self._catalog, photo_ids)
         return {photo: [Prediction(*row) for row in rows] for photo, rows in found.items()}
 
     def facets(self) -> Facets:

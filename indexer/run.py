@@ -160,9 +160,7 @@ class Run:
         """Drop the rows of photos that are gone; forget folders that hold nothing."""
         self._thumbnails.remove(self._vectors.drop_hidden(self._catalog))
         if self._thumbnails.count() > count_contents(self._catalog):  # a killed run left some
-            self._thumbnails.remove(
-                self._thumbnails.hashes() - hashes_of_contents(self._catalog)
-            )
+            self._thumbnails.remove(self._thumbnails.hashes() - hashes_of_contents(self._catalog))
         lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
         with self._catalog.write(contents=False) as writer:
             for folder in (*lost, *pruned):

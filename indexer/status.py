@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.album_rows import count_under
 from indexer.catalog import Catalog, Skip
 from indexer.coding import SAMPLE
 from indexer.engines.addresses import read_addresses
@@ -69,7 +70,7 @@ def read_status(library: Path, catalog: Catalog, vectors: Vectors) -> Status:
             store=elsewhere.store,
             photos=photos,
             folders=tuple(folders),
-            folder_photos=tuple(view.count_under(folder) for folder in folders),
+            folder_photos=tuple(count_under(view, folder) for folder in folders),
             bytes=sum(storage.values()),
             storage=storage,
             lost_segments=tuple(one for one in lost if one in named),  # else a run replaced it

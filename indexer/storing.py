@@ -60,27 +60,31 @@ class Store:
         """Put the batch's segment on disk, then name it and its rows, all at once.
 
         described: of the contents that are not known, at least; others may be among them.
+
+        Only one run at a time makes contents, so what takes long, the files, is written before the
+        transaction: who edits an album meanwhile waits for the rows alone.
         """
         read = [item for _, item in items if isinstance(item, Read)]
+        contents = self._catalog.contents_with({item.hash for item in read})
+        put: Callable[[Writer], dict[str, int]] | None = None
+        if described is not None:  # some may have been stored since they were read
+            at = [i for i, one in enumerate(described.contents) if one.hash not in contents]
+            if at:
+                put = self._prepare(described, at)
         with self._catalog.write() as writer:
-            contents = writer.contents_with({item.hash for item in read})
-            new: set[str] = set()
-            if described is not None:  # some may have been stored since they were read
-                at = [i for i, one in enumerate(described.contents) if one.hash not in contents]
-                if at:
-                    stored = self._store_contents(writer, described, at)
-                    new, contents = set(stored), contents | stored
+            stored = put(writer) if put else {}
             for stat, item in items:
                 if isinstance(item, Skip):
                     writer.put_skip(stat, item.reason, item.lasts)
-            self._store_photos(writer, read, contents, new)
+            self._store_photos(writer, read, contents | stored, set(stored))
         self._vectors.gather(self._catalog)
 
-    def _store_contents(
-        self, writer: Writer, described: Described, at: list[int]
-    ) -> dict[str, int]:
-        """Store the contents at these places of the batch; return their ids by hash."""
-        first = writer.next_content_id()
+    def _prepare(self, described: Described, at: list[int]) -> Callable[[Writer], dict[str, int]]:
+        """Put on disk what the contents at these places of the batch need.
+
+        Returns what stores their rows, and says their ids by hash.
+        """
+        first = self._catalog.next_content_id()
         ids = np.arange(first, first + len(at), dtype=np.int64)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = [
@@ -91,10 +95,15 @@ class Store:
         segment = self._vectors.write(ids, fc7, rows)
         jpegs = [described.thumbnails[i] for i in at]
         self._thumbnails.put(dict(zip((row.hash for row in rows), jpegs, strict=True)))
-        writer.add_segment(segment)
-        writer.set(**self._vectors.marks())
-        writer.add_contents(ids.tolist(), segment.name, rows)
-        return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
+        marks = self._vectors.marks()
+
+        def put(writer: Writer) -> dict[str, int]:
+            writer.add_segment(segment)
+            writer.set(**marks)
+            writer.add_contents(ids.tolist(), segment.name, rows)
+            return dict(zip((row.hash for row in rows), ids.tolist(), strict=True))
+
+        return put
 
     def _store_photos(
         self, writer: Writer, read: list[Read], contents: dict[str, int], new: set[str]

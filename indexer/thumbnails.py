@@ -94,7 +94,7 @@ class ThumbnailStore:
         return {row[0] for row in self._select("hash")} if self._file.exists() else set()
 
     def _select(self, what: str) -> list[tuple[Any, ...]]:
-        with self._open("ro") as connection:
+        with self._open("rw") as connection:  # "ro" would leave SQLite's other files behind
             return connection.execute(f"SELECT {what} FROM thumbnails").fetchall()
 
     def remove(self, hashes: Iterable[str]) -> None:

@@ -120,7 +120,8 @@ class Journal:
         self._written = time.time()
         if _identity(self._library) != self._folder:  # unplugged: another folder has its place now
             return
-        file = self._library / _FILE  # one run at a time writes it, so what a killed one left is used
+        file = self._library / _FILE
+        # One run at a time writes it: what a killed one left is written over.
         _write_text(file, json.dumps(asdict(self._work)), aside=file.with_suffix(".json.partial"))
 
 

@@ -336,11 +336,13 @@ def test_connections_that_ask_nothing_do_not_keep_the_server_from_stopping(
 
 
 def test_only_the_latest_uploads_are_kept(gallery: Path) -> None:
-    uploads = Uploads(keep=2)
     photos = sorted((gallery / "shoes").iterdir())[:3]
+    uploads = Uploads(room=sum(photo.stat().st_size for photo in photos[1:]))
     first, second, third = (uploads.add(photo.name, photo.read_bytes()) for photo in photos)
     assert uploads.find(first.token) is None
     assert uploads.find(second.token) == second
     assert uploads.find(third.token) == third
+    small = Uploads(room=1)
+    assert small.find(small.add(photos[0].name, photos[0].read_bytes()).token) == first
     with pytest.raises(ImageError):
         uploads.add("words.jpg", b"words")

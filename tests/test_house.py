@@ -34,6 +34,7 @@ HOMES = {
         "content_rows",
         "copy_rows",
         "facets",
+        "label_rows",
         "map_rows",
         "repair_rows",
     },

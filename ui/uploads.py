@@ -9,6 +9,7 @@ from threading import Lock
 
 from retrieval.images import read_photo, thumbnail
 
+_ROOM = 200 << 20  # bytes: four of the largest, or forty as cameras make them
 _SIDE = 640  # pixels; shown larger than the thumbnails of a library
 
 
@@ -31,11 +32,13 @@ class Upload:
 class Uploads:
     """The latest uploads, so that reloading the page or going back finds them again.
 
+    They are everybody's: with twenty people at once, one's must outlast those of the others.
     Nothing is written to disk. Safe to use from many threads.
     """
 
-    def __init__(self, keep: int = 4) -> None:
-        self._keep = keep
+    def __init__(self, room: int = _ROOM) -> None:
+        """room: bytes of files that are kept at most; the latest is kept in any case."""
+        self._room = room
         self._uploads: OrderedDict[str, Upload] = OrderedDict()
         self._lock = Lock()
 
@@ -50,8 +53,10 @@ class Uploads:
         with self._lock:
             self._uploads[token] = upload
             self._uploads.move_to_end(token)
-            while len(self._uploads) > self._keep:
-                self._uploads.popitem(last=False)
+            taken = sum(len(one.content) for one in self._uploads.values())
+            while taken > self._room and len(self._uploads) > 1:
+                _, oldest = self._uploads.popitem(last=False)
+                taken -= len(oldest.content)
         return upload
 
     def find(self, token: str) -> Upload | None:

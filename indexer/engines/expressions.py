@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from indexer.catalog import Catalog, NewContent
+from indexer.conditions import cameras_holding, labels_holding
 from indexer.filters import Filters
 
 LABELS = 5
@@ -55,10 +56,10 @@ def expression_of(filters: Filters, catalog: Catalog) -> str:
     if filters.until is not None:
         wanted.append(f"day > 0 and day <= {day_of(filters.until, 99)}")
     if filters.camera is not None:
-        numbers = [number_of(name) for name in catalog.cameras_holding(filters.camera)]
+        numbers = [number_of(name) for name in cameras_holding(catalog, filters.camera)]
         wanted.append(f"camera in {numbers}" if numbers else "id < 0")
     if filters.label is not None:
-        numbers = [number_of(name) for name in catalog.labels_holding(filters.label)]
+        numbers = [number_of(name) for name in labels_holding(catalog, filters.label)]
         any_of = " or ".join(f"label{n} in {numbers}" for n in range(LABELS))
         wanted.append(f"({any_of})" if numbers else "id < 0")
     if filters.box is not None:

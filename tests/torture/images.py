@@ -186,10 +186,10 @@ def _peak_bytes(process: int) -> int:
 # ---- a folder of them
 
 
-def indexed(place: Path, count: int) -> Row:
-    """`fc7 index` over so many mutants, with good photos among them."""
+def indexed(place: Path, count: int, sound: Path = GALLERY) -> Row:
+    """`fc7 index` over so many mutants, with a folder of sound photos among them."""
     folder, library = place / "photos", place / "library"
-    shutil.copytree(GALLERY, folder / "good")
+    shutil.copytree(sound, folder / "good")
     good = {path for path in (folder / "good").glob("*/*") if path.suffix != ".md"}
     bad = folder / "bad"
     bad.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from indexer import Library, open_library
 from indexer.checking import check
+from indexer.content_rows import hashes_of_contents
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
@@ -42,7 +44,7 @@ class Summary:
     codes: dict[str, bytes]  # by content
     thumbnails: dict[str, str]  # their hashes, by content
     files: list[str]  # of the library's folder, but for segments
-    left_over: list[str]  # files among the segments that the catalogue doesn't name
+    left_over: list[str]  # what the catalogue doesn't name, of segments and thumbnails
 
 
 def opened(library: Path) -> Library:
@@ -58,7 +60,7 @@ def problems(library: Path) -> list[str]:
 
 def summary(path: Path) -> Summary:
     with opened(path) as library:
-        photos = library.photos(limit=10_000)
+        photos, kept = library.photos(limit=10_000), thumbnails(path)
         by_id = {photo.id: str(photo.path) for photo in photos}
         found = Summary(
             photos={
@@ -73,11 +75,11 @@ def summary(path: Path) -> Summary:
                 by_id[id_]: [(one.label, round(one.probability, 2)) for one in labels]
                 for id_, labels in library.labels_of(list(by_id)).items()
             },
-            albums=_albums(library),
+            albums=albums_of(library),
             codes=_codes(path, library),
-            thumbnails=thumbnails(path),
+            thumbnails={p.content_hash: kept.get(p.content_hash, "") for p in photos},
             files=[],
-            left_over=_left_over(path, library),
+            left_over=_left_over(path, library, kept.keys()),
         )
     found.files.extend(files(path))
     return found
@@ -94,7 +96,8 @@ def _answers(library: Library, mode: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def _albums(library: Library) -> list[tuple[Any, ...]]:
+def albums_of(library: Library) -> list[tuple[Any, ...]]:
+    """Of each its name, whether it is hidden, its cover, its photos: by their paths."""
     found = []
     for album in library.albums.all(hidden=True):
         inside = sorted(str(photo.path) for photo in library.albums.photos(album.id))
@@ -128,13 +131,14 @@ def thumbnails(path: Path) -> dict[str, str]:
         return {hash_: hashlib.sha256(jpeg).hexdigest() for hash_, jpeg in rows}
 
 
-def _left_over(path: Path, library: Library) -> list[str]:
+def _left_over(path: Path, library: Library, thumbnails: Collection[str]) -> list[str]:
     catalog = library._catalog
+    unknown = [f"thumbnail {one}" for one in set(thumbnails) - hashes_of_contents(catalog)]
     coder = catalog.settings().get("coder", "")
     named = [Path(segment.name).stem for segment in catalog.segments()]
     known = {f"{name}.faiss" for name in named} | {f"{name}.{coder}.codes" for name in named}
     there = {file.name for file in (path / "segments").iterdir()}
-    return sorted(f"{'no ' if name in known else ''}{name}" for name in there ^ known)
+    return sorted(unknown + [("no " if name in known else "") + name for name in there ^ known])
 
 
 def files(path: Path) -> list[str]:

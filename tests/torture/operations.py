@@ -6,6 +6,8 @@ be brought in step with. All of it may be copied, but the photos stay where they
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from indexer.coding import recode
 from indexer.work import working
 from retrieval.codes import Coder
 from torture.forking import begin
-from torture.libraries import draw, make_old, opened
+from torture.libraries import albums_of, draw, make_old, opened
 
 BATCH = 2  # photos a commit: small libraries, many commits
 
@@ -112,6 +114,14 @@ def _grouped(folder: Path) -> None:
         ids = sorted(photo.id for photo in library.photos())
         library.albums.create("sea", ids[:4])
         library.albums.create("hills", ids[4:8])
+    copy = folder / "copy"
+    shutil.copytree(folder / "library", copy)
+    states = [_albums(copy)]
+    for edit in edits():
+        edit(copy)
+        states.append(_albums(copy))
+    (folder / "states").write_bytes(pickle.dumps(states))
+    shutil.rmtree(copy)
 
 
 def edits() -> list[Callable[[Path], None]]:
@@ -138,30 +148,16 @@ def edits() -> list[Callable[[Path], None]]:
     ]
 
 
-def _edit(library: Path, _photos: Path) -> None:
-    """Do what is not done yet of the edits: which it is the album's own state tells."""
-    for one in edits()[edited(library) :]:
+def _edit(library: Path, photos: Path) -> None:
+    """Do the edits that are not done yet. Raises ValueError if one is done in part."""
+    states = pickle.loads((photos.parent / "states").read_bytes())  # noqa: S301 - our own
+    for one in edits()[states.index(_albums(library)) :]:
         one(library)
 
 
-def edited(library: Path) -> int:
-    """How many edits are done."""
+def _albums(library: Path) -> list[tuple[object, ...]]:
     with opened(library) as found:
-        albums = {album.name: album for album in found.albums.all(hidden=True)}
-        done = 0
-        if "the sea" in albums or "best of" in albums:
-            done = 1
-        if done and len(found.albums.photos(albums["hills"].id)) == 6:
-            done = 2
-        if done and len(found.albums.photos(albums["hills"].id)) == 5:
-            done = 3
-        if "best of" in albums:
-            done = 5 if albums["best of"].hidden else 4
-        if done >= 4 and "the sea" not in albums:
-            done = 6
-        if found._catalog.settings().get("albums_of"):
-            done = 7
-    return done
+        return albums_of(found)
 
 
 def _old(version: int) -> Callable[[Path], None]:

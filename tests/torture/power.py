@@ -21,7 +21,7 @@ from torture.forking import Trials, trials
 from torture.libraries import Summary, differences, problems, summary
 from torture.operations import OPERATIONS, do, prepare
 from torture.table import Row, times
-from torture.traced import Call, calls, can_trace, catalogue, trace
+from torture.traced import Call, CantTraceError, calls, catalogue, trace
 
 LOST = 400  # power losses an operation, in a whole run
 _HASH = 64  # characters of a mark
@@ -47,11 +47,15 @@ class Bench:
         if (folder / "library").exists():
             shutil.copytree(folder / "library", self._disk / "library")
         before = Disk(self._disk)
-        log = trace(name, self._disk / "library", folder / "photos", folder)
-        marks = (folder / "marks").read_text()
+        log, told = folder / "trace", folder / "marks"
+        outcome = fork(trace, name, self._disk / "library", folder / "photos", log, told)
+        if outcome.value:
+            raise CantTraceError(outcome.value)
+        assert not outcome.error, outcome.error
+        marks = told.read_text()
         self.marks = [marks[at : at + _HASH] for at in range(0, len(marks), _HASH)]
         self.calls = [
-            Call("mark") if call.path == str(folder / "marks") and call.kind == "write" else call
+            Call("mark") if call.path == str(told) and call.kind == "write" else call
             for call in calls(log, folder)
         ]
         self.calls = [c for c in self.calls if c.kind == "mark" or self._is_on_disk(c)]
@@ -72,6 +76,7 @@ class Bench:
         real = {
             str(one.relative_to(self._disk)): None if one.is_dir() else one.read_bytes()
             for one in self._disk.rglob("*")
+            if not one.name.endswith("-shm")
         }
         if found != real:
             wrong = [
@@ -177,12 +182,13 @@ def lose(bench: Bench, most: int) -> Tried:
 
 
 def rows(share: float) -> Iterator[Row]:
-    if not can_trace():
-        yield Row("power", "nothing: strace is not here, or may not be used", 0, 0)
-        return
     with trials() as fork, tempfile.TemporaryDirectory() as scratch:
         for one in OPERATIONS:
-            bench = Bench(one.name, Path(scratch) / one.name.replace(" ", "-"), fork)
+            try:
+                bench = Bench(one.name, Path(scratch) / one.name.replace(" ", "-"), fork)
+            except CantTraceError as error:
+                yield Row("power", f"nothing: {error}", 0, 0)
+                return
             tried = lose(bench, times(LOST, share))
             note = tried.lost[0][:300].replace("\n", " ") if tried.lost else ""
             note = note or f"{len(bench.calls):,} system calls, {len(bench.marks)} commits"

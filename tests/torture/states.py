@@ -1,54 +1,41 @@
-"""What a changing library held at each commit, told by its own database, and the right answers then.
+"""What a changing library held at each commit, told by its writers; and the right answers then.
 
-Triggers in the catalogue write each change of a photo, and each commit, into a table of their own,
-within the same transaction: so the table tells of every state that a reader could see, and of no
-other. What is right in a state comes from descriptors made here, one by one, and plain arithmetic.
+A writer, as soon as all is written and before it commits, appends what the catalogue will hold to a
+log, and after the commit that it is done. So the log tells of each state that a reader could see,
+from when on at the earliest, and until when at the latest. What is right in a state comes from
+descriptors made here, one by one, and plain arithmetic.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from indexer.catalog import Catalog, Writer
 from retrieval.extractor import Extractor
 from retrieval.images import frame, read_photo
 from retrieval.labels import top_labels
 
 _CLOSE = 2e-3  # of distances: rows are kept in half precision, and don't depend on the batch but so
 
-_LOG = """
-CREATE TABLE torture_log (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, photo INTEGER, path TEXT, hash TEXT);
-INSERT INTO torture_log (op, photo, path, hash)
-    SELECT 'put', p.id, p.path, c.hash FROM photos p JOIN contents c ON c.id = p.content;
-INSERT INTO torture_log (op) VALUES ('commit');
-CREATE TRIGGER torture_put AFTER INSERT ON photos BEGIN
-    INSERT INTO torture_log (op, photo, path, hash)
-    SELECT 'put', NEW.id, NEW.path, hash FROM contents WHERE id = NEW.content; END;
-CREATE TRIGGER torture_change AFTER UPDATE ON photos BEGIN
-    INSERT INTO torture_log (op, photo, path, hash)
-    SELECT 'put', NEW.id, NEW.path, hash FROM contents WHERE id = NEW.content; END;
-CREATE TRIGGER torture_gone AFTER DELETE ON photos BEGIN
-    INSERT INTO torture_log (op, photo) VALUES ('gone', OLD.id); END;
-CREATE TRIGGER torture_first AFTER INSERT ON settings WHEN NEW.key = 'change' BEGIN
-    INSERT INTO torture_log (op) VALUES ('commit'); END;
-CREATE TRIGGER torture_next AFTER UPDATE ON settings WHEN NEW.key = 'change' BEGIN
-    INSERT INTO torture_log (op) VALUES ('commit'); END;
-"""
+_PHOTOS = "SELECT p.id, p.path, c.hash FROM photos p JOIN contents c ON c.id = p.content"
 
 State = Mapping[int, tuple[str, str]]  # photo -> (path, hash of its file)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, what came of it, and the last commits before it was put and after it ended."""
+    """A question, what came of it, and the moments when it was put and when it was answered."""
 
     kind: str
     about: int  # a photo, or 0
@@ -74,6 +61,11 @@ class Truth:
             (top,) = top_labels(told.probabilities, extractor.classes)
             self.labels[hash_] = [one.label for one in top]
 
+    def add_alike(self, content: bytes, file: Path) -> None:
+        """Another file that shows the same, as one with bytes after its end does."""
+        like, hash_ = (hashlib.sha256(one).hexdigest() for one in (file.read_bytes(), content))
+        self.rows[hash_], self.labels[hash_] = self.rows[like], self.labels[like]
+
     def distances(self, state: State, asked: int) -> dict[str, float]:
         """The distance to each photo of a state but the one asked with, by path."""
         query = self.rows[state[asked][1]]
@@ -84,42 +76,86 @@ class Truth:
         }
 
 
+def log_of(library: Path) -> Path:
+    """Beside the library's folder: it holds nothing that isn't fc7's."""
+    return library.with_name(f"{library.name}.states")
+
+
 def keep_log(library: Path) -> None:
-    """Let the catalogue of a library tell of its states from now on."""
-    with closing(sqlite3.connect(library / "catalog.sqlite", timeout=60)) as catalog:
-        catalog.executescript(f"BEGIN IMMEDIATE; {_LOG} COMMIT;")
+    """Begin the log of a library that nobody writes now."""
+    log_of(library).write_bytes(b"")
+    with closing(sqlite3.connect(library / "catalog.sqlite")) as catalog:
+        _append(library, {"put": catalog.execute(_PHOTOS).fetchall(), "gone": []})
+    _append(library, {})
 
 
-def last_commit(library: Path) -> int:
-    """The number of the last commit that whoever begins to read now sees."""
-    with closing(sqlite3.connect(library / "catalog.sqlite", timeout=60)) as catalog:
-        query = "SELECT max(seq) FROM torture_log WHERE op = 'commit'"
-        return int(catalog.execute(query).fetchone()[0])
+def tell_commits(library: Path) -> None:
+    """Let this process, which writes photos of the library, tell its log of each commit."""
+    before: dict[int, list[object]] = {}
+    for _, state in read_states(library)[-1:]:
+        before = {photo: [photo, *held] for photo, held in state.items()}
+
+    def begun(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("fc7_begin") == "BEGIN IMMEDIATE":
+            now = {row[0]: list(row) for row in connection.exec_driver_sql(_PHOTOS)}
+            put = [row for photo, row in now.items() if before.get(photo) != row]
+            _append(library, {"put": put, "gone": [*(before.keys() - now.keys())]})
+            before.clear()
+            before.update(now)
+
+    write = Catalog.write
+
+    @contextmanager
+    def told(catalog: Catalog, *, contents: bool = True) -> Iterator[Writer]:
+        with write(catalog, contents=contents) as writer:
+            yield writer
+        _append(library, {})
+
+    sa.event.listen(sa.Engine, "commit", begun)
+    Catalog.write = told  # type: ignore[method-assign]
 
 
-def read_states(library: Path) -> list[tuple[int, State]]:
-    """(number of the commit, what the library held then), in their order."""
+def _append(library: Path, line: dict[str, object]) -> None:
+    """One line in one write, so that a reader sees the whole of it or nothing."""
+    log = os.open(log_of(library), os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(log, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(log)
+
+
+def moment(library: Path) -> int:
+    """How far the log is."""
+    return log_of(library).stat().st_size
+
+
+def read_states(library: Path) -> list[tuple[range, State]]:
+    """(the moments at which a reader could see it, what the library held), in their order."""
     found: list[tuple[int, State]] = []
+    ends: list[int] = []
     now: dict[int, tuple[str, str]] = {}
-    with closing(sqlite3.connect(library / "catalog.sqlite", timeout=60)) as catalog:
-        for seq, op, photo, path, hash_ in catalog.execute("SELECT * FROM torture_log ORDER BY 1"):
-            if op == "put":
-                now[photo] = (path, hash_)
-            elif op == "gone":
-                now.pop(photo)
-            else:
-                found.append((seq, dict(now)))
-    return found
+    at = 0
+    for line in log_of(library).read_bytes().splitlines(keepends=True):
+        at += len(line)
+        if told := json.loads(line):
+            now |= {photo: (path, hash_) for photo, path, hash_ in told["put"]}
+            for photo in told["gone"]:
+                del now[photo]
+            found.append((at, dict(now)))
+        else:
+            ends += [at] * (len(found) - 1 - len(ends))  # of all before the one that is done now
+    ends += [at + 1] * (len(found) - len(ends))
+    return [(range(begin, end), state) for (begin, state), end in zip(found, ends, strict=True)]
 
 
-def seen_by(states: Sequence[tuple[int, State]], asked: Asked) -> Iterator[State]:
-    """The states that the library had between a question and its answer."""
-    for (seq, state), (ended, _) in zip(states, [*states[1:], (asked.after + 1, {})], strict=True):
-        if seq <= asked.after and ended > asked.before:
+def seen_by(states: Sequence[tuple[range, State]], asked: Asked) -> Iterator[State]:
+    """The states that a reader could see between a question and its answer."""
+    for seen, state in states:
+        if seen.start <= asked.after and seen.stop > asked.before:
             yield state
 
 
-def is_right(asked: Asked, states: Sequence[tuple[int, State]], truth: Truth) -> bool:
+def is_right(asked: Asked, states: Sequence[tuple[range, State]], truth: Truth) -> bool:
     """Whether an answer is the right one of some state between question and answer."""
     return any(_is_right_in(state, asked, truth) for state in seen_by(states, asked))
 
@@ -127,9 +163,14 @@ def is_right(asked: Asked, states: Sequence[tuple[int, State]], truth: Truth) ->
 def _is_right_in(state: State, asked: Asked, truth: Truth) -> bool:
     if asked.error:
         return asked.about not in state and f"no photo {asked.about} " in asked.error
-    if asked.kind in ("exact", "codes"):
-        return asked.about in state and _are_nearest(
-            asked.answer, truth.distances(state, asked.about), asked.k
+    if asked.kind in ("exact", "codes", "shortlist"):  # which may miss some of the nearest
+        if asked.about not in state:
+            return False
+        distances = truth.distances(state, asked.about)
+        told = {path for path, _ in asked.answer}
+        others = [far for path, far in distances.items() if path not in told]
+        return _are_ranked(asked.answer, distances, asked.k) and (
+            asked.kind == "shortlist" or all(far > asked.answer[-1][1] - _CLOSE for far in others)
         )
     paths = sorted(path for path, _ in asked.answer)
     if asked.kind == "label":
@@ -142,17 +183,15 @@ def _is_right_in(state: State, asked: Asked, truth: Truth) -> bool:
     return paths == sorted(path for path, _ in state.values())
 
 
-def _are_nearest(
+def _are_ranked(
     answer: Sequence[tuple[str, float]], distances: Mapping[str, float], k: int
 ) -> bool:
+    """As many as there should be, each once, each at its distance, the nearest first."""
     paths = [path for path, _ in answer]
     told = [distance for _, distance in answer]
-    if len(set(paths)) != len(paths) or not set(paths) <= distances.keys():
-        return False
-    others = [distance for path, distance in distances.items() if path not in set(paths)]
     return (
-        len(paths) == min(k, len(distances))
+        len(paths) == min(k, len(distances)) == len(set(paths))
+        and set(paths) <= distances.keys()
         and told == sorted(told)
         and all(abs(distances[path] - distance) < _CLOSE for path, distance in answer)
-        and all(distance > told[-1] - _CLOSE for distance in others)
     )

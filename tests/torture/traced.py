@@ -1,22 +1,23 @@
-"""An operation run under strace, and what its trace says was written, renamed and synced.
-
-Run as a program: NAME LIBRARY PHOTOS MARKS. After each commit of the catalogue a line of MARKS
-tells of it, so that a trace shows which had returned by when.
-"""
+"""An operation run under strace, and what its trace says was written, renamed and synced."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine.default import DefaultDialect
+from torture.operations import do
+
+_SET_PTRACER = 0x59616D61  # see prctl(2)
 _CALLS = (
     "open,openat,creat,close,dup,dup2,dup3,fcntl,lseek,write,pwrite64,writev,pwritev,pwritev2,"
     "ftruncate,truncate,fallocate,copy_file_range,sendfile,rename,renameat,renameat2,unlink,"
@@ -45,23 +46,46 @@ class Call:
     data: bytes = b""
 
 
-def can_trace() -> bool:
-    """Whether strace is here and may be used."""
+class CantTraceError(Exception):
+    """strace is not here, or may not be used."""
+
+
+def trace(name: str, library: Path, photos: Path, log: Path, marks: Path) -> str:
+    """In a process of its own: do an operation; what it asks of the system is in `log` by its end.
+
+    After each commit of the catalogue, `marks` tells what it holds: so the log shows which commits
+    had returned by when. Returns why that can't be had, or "".
+    """
+    if why := _be_traced(log):
+        return why
+    handle = os.open(marks, os.O_WRONLY | os.O_CREAT)
+    real = DefaultDialect.do_commit
+
+    def do_commit(self: Any, connection: Any) -> None:
+        real(self, connection)
+        os.write(handle, catalogue(connection).encode())
+
+    DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+    do(name, library, photos)
+    return ""
+
+
+def _be_traced(log: Path) -> str:
+    ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)  # also by a child of ours
     tool = shutil.which("strace")
-    command = [tool or "", "-f", "--seccomp-bpf", "-o", os.devnull, "true"]
-    return tool is not None and not subprocess.run(command, capture_output=True).returncode  # noqa: PLW1510
-
-
-def trace(name: str, library: Path, photos: Path, scratch: Path) -> Path:
-    """Do an operation in a process of its own; return the file with what it asked of the system."""
-    log, root = scratch / "trace", Path(__file__).parents[2]
-    command = ["strace", "-f", "--seccomp-bpf", "-qq", "-xx", "-s", str(1 << 26), "-o", str(log),
-               "-e", f"trace={_CALLS}", "-e", "signal=none", sys.executable, "-m", "torture.traced",
-               name, str(library), str(photos), str(scratch / "marks")]  # fmt: skip
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    path = {"PYTHONPATH": f"{root}:{root / 'tests'}"}
-    subprocess.run(command, check=True, env={**os.environ, **threads, **path})
-    return log
+    if tool is None:
+        return "strace is not installed: apt-get install strace"
+    tracer = subprocess.Popen(
+        [tool, "-f", "-qq", "-xx", "-s", str(1 << 26), "-o", str(log), "-e", f"trace={_CALLS}",
+         "-e", "signal=none", "-p", str(os.getpid())],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
+        if tracer.poll() is not None:
+            return "strace may not be used here"
+        time.sleep(0.01)
+    time.sleep(0.1)  # it has us, and is about to look
+    return ""
 
 
 def catalogue(connection: Any) -> str:
@@ -73,23 +97,6 @@ def catalogue(connection: Any) -> str:
         found += [name, *sorted(map(repr, cursor.execute(f'SELECT * FROM "{name}"')))]
     cursor.close()
     return hashlib.sha256(repr(found).encode()).hexdigest()
-
-
-def main() -> None:
-    from sqlalchemy.engine.default import DefaultDialect
-
-    from torture.operations import do
-
-    name, library, photos, marks = sys.argv[1:]
-    handle = os.open(marks, os.O_WRONLY | os.O_CREAT)
-    real = DefaultDialect.do_commit
-
-    def do_commit(self: Any, connection: Any) -> None:
-        real(self, connection)
-        os.write(handle, catalogue(connection).encode())
-
-    DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
-    do(name, Path(library), Path(photos))
 
 
 # --- reading a trace
@@ -209,6 +216,3 @@ def _write(one: _Opened, call: str, words: list[Any], result: int) -> Iterator[C
         one.offset += result
     yield Call("write", one.path, file=one.file, offset=at, data=data)
 
-
-if __name__ == "__main__":
-    main()

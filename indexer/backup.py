@@ -194,6 +194,7 @@ def _named(catalog: Path, library: Path) -> tuple[int, int, dict[str, str]]:
                     f"{library} was made by a newer fc7 (schema {schema}, this one knows "
                     f"{len(MIGRATIONS)}): update fc7"
                 )
+            _refuse_views(connection, "main", library / _CATALOG)
             (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if told != "ok":
                 raise LibraryError(f"{library / _CATALOG} is damaged: {told}")
@@ -229,6 +230,7 @@ def _without_thumbnail(catalog: Path, thumbnails: Path) -> set[str]:
     try:
         with closing(_read_only(catalog)) as connection:
             connection.execute("ATTACH ? AS other", (str(thumbnails),))
+            _refuse_views(connection, "other", Path(thumbnails.name))
             table = "SELECT 1 FROM other.sqlite_schema WHERE name = 'thumbnails'"
             if connection.execute(table).fetchone() is None:  # killed before it was made
                 return {hash_ for (hash_,) in connection.execute("SELECT hash FROM contents")}
@@ -238,6 +240,13 @@ def _without_thumbnail(catalog: Path, thumbnails: Path) -> set[str]:
             return {hash_ for (hash_,) in rows}
     except sqlite3.DatabaseError as error:
         raise LibraryError(f"{thumbnails.name} is damaged: {error}") from error
+
+
+def _refuse_views(connection: sqlite3.Connection, schema: str, file: Path) -> None:
+    """In the place of a table a view could go on for ever."""
+    odd = f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'view' OR sql LIKE '%VIRTUAL TABLE%'"
+    if connection.execute(odd).fetchone() is not None:
+        raise LibraryError(f"{file} was changed by another program: nothing was saved")
 
 
 def _refuse_lost(missing: set[str], library: Path) -> None:

@@ -19,6 +19,7 @@ from retrieval.formats import open_picture
 
 As = Literal["copy", "hardlink", "symlink"]
 MANIFEST = "albums.json"
+_OWN_NAMES = (MANIFEST, "index.html", "thumbnails")  # of what lies beside the albums' folders
 _LONGEST = 120  # bytes of a folder's name; file systems take 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')  # on some file system
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
@@ -59,7 +60,7 @@ def export_albums(
     photos = {album.id: library.albums.photos(album.id) for album in albums}
     total = sum(map(len, photos.values()))
     done, failed = 0, []
-    names: set[str] = set()
+    names = set(_OWN_NAMES)
     written = []
     for album in albums:
         own = Path(free_name(safe_name(album.name), names))

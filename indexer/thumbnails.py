@@ -69,7 +69,8 @@ class ThumbnailStore:
                     f"SELECT CAST(hash AS BLOB), jpeg, {own} FROM thumbnails"
                 ):
                     name = hash_.decode("ascii", "replace")
-                    if checksum in (None, _checksum(name, jpeg)):
+                    sound = isinstance(jpeg, bytes)
+                    if sound and checksum in (None, _checksum(name, jpeg)):
                         left.discard(name)
         return left
 

@@ -104,6 +104,8 @@ def write_coder(path: Path, coder: Coder, about: dict[str, str]) -> None:
 def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:
     """Read what `write_coder` wrote. Raises CodesError if it is missing or damaged."""
     try:
+        if not path.is_file():  # a pipe would block
+            raise FileNotFoundError(path)
         with safe_open(path, "np") as file:
             arrays = {f.name: file.get_tensor(f.name).astype(np.float32) for f in fields(Coder)}
             about = dict(file.metadata() or {})

@@ -40,7 +40,7 @@ class RowsLayout:
 def read_layout(path: Path) -> RowsLayout:
     """What a file of rows says of itself. Raises SearchError unless it is laid out as ours are."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             head = file.read(_ROWS_START)
             width, count = struct.unpack_from("<iq", head.ljust(16, b"\0"), 4)
             if width < 1 or count < 0 or head != _rows_head(width, count):
@@ -57,7 +57,7 @@ def read_layout(path: Path) -> RowsLayout:
 def read_codes(path: Path) -> NDArray[np.uint8]:
     """Read codes (n, bits / 8). Raises SearchError if the file is missing or damaged."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             head = file.read(_CODES_START)
             bits, _, count = struct.unpack_from("<iiq", head.ljust(20, b"\0"), 4)
             if bits < 8 or bits % 8 or count < 0 or head != _codes_head(bits, count):
@@ -87,6 +87,13 @@ def _codes_head(bits: int, count: int) -> bytes:
         return struct.pack("<4siiq?iQ", b"IBxF", bits, size, count, True, _L2, size * count)
     except struct.error as error:
         raise ValueError from error
+
+
+def _open(path: Path) -> BinaryIO:
+    """Raises SearchError for what is no file: a pipe would block."""
+    if not path.is_file():
+        raise _damaged(path)
+    return path.open("rb")
 
 
 def _left(file: BinaryIO) -> int:

@@ -73,6 +73,7 @@ class Worker:
         self._seconds = seconds
         self._deadline = time.monotonic() + _START_SECONDS
         self._has_ended = False
+        self.is_spent = False  # whether it had a large picture, whose memory it may keep
         self.idle_since = 0.0
         try:
             self._socket, theirs = socket.socketpair()
@@ -125,6 +126,7 @@ class Worker:
         if answer.get("large") is not True:
             return self._take(answer, request)
         with alone:
+            self.is_spent = True
             self._deadline = time.monotonic() + self._seconds
             try:
                 self._socket.sendall(b"!")
@@ -278,6 +280,9 @@ class Pool:
 
     def _keep(self, worker: Worker) -> None:
         """Take back a worker, and let those go that nobody has needed for a while."""
+        if worker.is_spent:
+            worker.end()
+            return
         worker.idle_since = now = time.monotonic()
         with self._guard:
             tired = [one for one in self._idle if now - one.idle_since > _IDLE_SECONDS]

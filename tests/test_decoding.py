@@ -233,6 +233,7 @@ def test_large_pictures_are_decoded_one_at_a_time_over_all_workers(tmp_path: Pat
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: reason(pool, b"x"), range(8)))
     assert log.read_bytes() == b"<>" * 8
+    assert pids(pool) == []  # nor is their memory kept
     pool.close()
 
 

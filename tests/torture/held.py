@@ -29,7 +29,7 @@ catalog, thumbnails = (
     for name in ("catalog.sqlite", "thumbnails.sqlite")
 )
 catalog.execute("BEGIN IMMEDIATE")
-catalog.execute("INSERT OR REPLACE INTO settings VALUES ('held', 'yes')")
+catalog.execute("INSERT INTO settings (key, value) VALUES ('held', 'yes')")
 catalog.execute("DELETE FROM photos")
 thumbnails.execute("BEGIN IMMEDIATE")
 thumbnails.execute("DELETE FROM thumbnails")

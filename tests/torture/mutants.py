@@ -15,6 +15,7 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,30 +156,31 @@ READERS: dict[str, tuple[Callable[[Path], None], int]] = {  # with the length of
 }
 
 
-def main(kind: str, folder: Path, first: int, end: int) -> None:
+def try_one(kind: str, number: int, files: list[Path], work: Path) -> str:
+    """Read the mutant of this number: "ok", or what is wrong with how that went."""
     read, head = READERS[kind]
+    rng = random.Random(f"{kind} {number}")
+    file = rng.choice(files)
+    mutant = work / f"mutant{file.suffix}"
+    mutant.write_bytes(mutant_of(file, rng, head))
+    try:
+        read(mutant)
+    except Fc7Error as error:
+        return "ok" if "\n" not in str(error) else f"more than one line: {error!r}"
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is a fault of ours
+        return f"{file.name}: {error!r}"
+    return "ok"
+
+
+def main(kind: str, folder: Path, first: int, end: int) -> None:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    if kind == "weights":
-        import torch  # its own memory is not of a file
-
-        del torch
     for number in range(first, end):
-        rng = random.Random(f"{kind} {number}")
-        file = rng.choice(files)
-        mutant = work / f"mutant{file.suffix}"
-        mutant.write_bytes(mutant_of(file, rng, head))
-        if number == first:
+        if number == first + 1:  # by then all is imported that is needed
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        try:
-            read(mutant)
-            said = "ok"
-        except Fc7Error as error:
-            said = "ok" if "\n" not in str(error) else f"more than one line: {error!r}"
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is a fault of ours
-            said = f"{file.name}: {error!r}"
+        said = try_one(kind, number, files, work)
         print(said.replace("\n", " ")[:300], flush=True)
 
 
@@ -202,11 +204,9 @@ def troubles(kind: str, folder: Path, count: int) -> list[str]:
 
 def _lines_of(process: subprocess.Popen[str]) -> tuple[list[str], str]:
     """What a process says, and how it ended; it is killed when it says nothing for too long."""
-    import threading
-
     lines: list[str] = []
-    assert process.stdout is not None and process.stderr is not None
     heard = threading.Event()
+    assert process.stdout is not None and process.stderr is not None
 
     def watch() -> None:
         while process.poll() is None:
@@ -217,11 +217,12 @@ def _lines_of(process: subprocess.Popen[str]) -> tuple[list[str], str]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    for line in process.stdout:
-        heard.set()
-        lines.append(line.rstrip("\n"))
-    said = process.stderr.read()
-    ended = process.wait()
+    with process:
+        for line in process.stdout:
+            heard.set()
+            lines.append(line.rstrip("\n"))
+        said = process.stderr.read()
+    ended = process.returncode
     heard.set()
     watcher.join()
     return lines, f"ended with {ended}: {said[-300:]}"

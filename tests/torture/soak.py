@@ -32,9 +32,18 @@ from torture.table import Row
 PART = "soak"
 LOG = "FC7_SOAK_LOG"  # names the file of the samples
 PHOTOS = 1_050  # codes are learned from a thousand
+_WATCH = """
+import sys
+from pathlib import Path
+from torture.states import tell_commits
+from ui.cli import run
+tell_commits(Path(sys.argv.pop(1)))
+run()
+"""
 _SECONDS = 3600.0
 _EVERY = 30.0
 _SAMPLES = 24  # at least, however short the soak is
+_KEPT = 150.0  # seconds; Streamlit keeps the session of a closed window for two minutes
 # What a level process may differ by between two quarters, beside the noise of its own samples.
 _SLACK = {"rss": 0.05, "pss": 0.05}  # of itself
 _SLACK_OF_COUNTS = 4
@@ -85,7 +94,10 @@ def soak(home: Path, seconds: float, photos: int = PHOTOS) -> Iterator[Row]:
         grown = {what: told for what in Sample.names() if (told := growth(own, what))}
         for what, text in grown.items():
             print(f"{name}: {what} grew {text}", file=sys.stderr)
-        yield Row(PART, f"{name}: is it level?", len(own), len(grown), _figures(own))
+        # In a shorter quarter no session has ended yet.
+        judged = len(grown) if seconds / 4 > _KEPT else 0
+        note = "" if seconds / 4 > _KEPT else " (too short a time to judge)"
+        yield Row(PART, f"{name}: is it level?", len(own), judged, _figures(own) + note)
 
 
 def _row(what: str, tried: int, errors: Sequence[str], note: str = "") -> Row:
@@ -95,10 +107,12 @@ def _row(what: str, tried: int, errors: Sequence[str], note: str = "") -> Row:
 
 
 def _start_watch(path: Path, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ui.cli", "watch", str(folder), "--settle", "0.5"]
+    """The real one, in a process that also tells the log of its commits; see `torture.states`."""
+    command = [sys.executable, "-c", _WATCH, str(path), "watch", str(folder), "--settle", "0.5"]
     return subprocess.Popen(
         [*command, "--library", str(path)],
         cwd=HOUSE,
+        env={**os.environ, "PYTHONPATH": f"{HOUSE}{os.pathsep}{HOUSE / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

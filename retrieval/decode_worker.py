@@ -48,12 +48,12 @@ def main(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # most answers, at once
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
-    _send(connection, {"ready": True})
-    # Decoders write to the terminal when they fall, and files can choose what.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(nowhere, standard)
     with suppress(ConnectionError):
+        _send(connection, {"ready": True})
+        # Decoders write to the terminal when they fall, and files can choose what.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nowhere, standard)
         while serve(connection):
             pass
 

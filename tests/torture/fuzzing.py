@@ -1,5 +1,8 @@
 """A coverage-guided fuzzer on the decode road: an hour of atheris, in a process of its own.
 
+It decodes in its own process, so what crashes a decoder ends it, and it is begun again. Lost is
+what does more than that where photos are really read: there such a file costs itself.
+
 What it finds is kept in FC7_FUZZ_FINDS, a folder, or in a new one below the temporary folder; a
 later run begins with it, and with all that earlier runs found interesting there.
 """
@@ -12,10 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from retrieval.errors import ImageError
+from retrieval.images import read_photo
+from torture.images import REASONS
 from torture.photo_mutants import originals
 from torture.table import Row
 
@@ -57,12 +64,25 @@ def fuzzed(place: Path, seconds: int) -> Row:
             if not ran:
                 break
     found = sorted(set(finds.iterdir()) - old)
-    note = f"{seconds / 60:.1f} minutes, {coverage:,} branches seen, finds in {finds}"
-    for file in found[:5]:
-        note += f"; {file.name}"
-    if ends:
+    judged = Counter(judge(file) for file in found)
+    lost = judged.total() - sum(judged[reason] for reason in ("read", *REASONS))
+    note = f"{seconds / 60:.1f} minutes, {coverage:,} branches seen"
+    if found:
+        note += f"; ended the fuzzer: {len(found)}, by the real road: {dict(judged)}, in {finds}"
+    if ends > len(found):  # it ended without a file: the fuzzer itself fell
         note += f"; {_last_error(told)}"
-    return Row("fuzzing", what, units, max(len(found), ends), note)
+    return Row("fuzzing", what, units, lost + max(0, ends - len(found)), note)
+
+
+def judge(file: Path) -> str:
+    """What becomes of a find where photos are really read: "read", a reason, or another error."""
+    try:
+        read_photo(file)
+    except ImageError as error:
+        return error.reason
+    except Exception as error:  # noqa: BLE001  (it is what is looked for)
+        return f"{type(error).__name__}: {error}"[:300]
+    return "read"
 
 
 def _fuzz(corpus: Path, finds: Path, seconds: int) -> subprocess.CompletedProcess[str]:

@@ -17,16 +17,16 @@ from typing import Any
 from urllib.request import urlopen
 
 from serving import serving
+
+import indexer.coding
+import indexer.pipeline
+from indexer.storing import Store
 from torture.commands import NOBODY, Said, fc7, owned_by
 from torture.forking import Trials, trials
 from torture.libraries import Summary, differences, draw, problems, summary
 from torture.mounting import detach, make_read_only, mount_memory, own_mounts, show_again
 from torture.operations import BATCH, do, prepare
 from torture.table import Row, times
-
-import indexer.coding
-import indexer.pipeline
-from indexer.storing import Store
 
 LEVELS = 60  # how full a disk is tried, for each of the commands that write
 _DISK = 48  # MB
@@ -311,7 +311,9 @@ def rows(share: float) -> Iterator[Row]:
             yield _row(f"fc7 {name} on a full disk", found)
         bench = Bench(fork, Path(scratch) / "update", "update", "index")
         again = range(times(10, share))
-        yield _row("a disk mounted to be read only", [bench.look(read_only, "mount") for _ in again])
+        yield _row(
+            "a disk mounted to be read only", [bench.look(read_only, "mount") for _ in again]
+        )
         if os.getuid() == 0:
             found = [bench.look(read_only, "modes") for _ in again]
             yield _row("a library that its owner made unwritable", found)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine.default import DefaultDialect
+
 from torture.operations import do
 
 _SET_PTRACER = 0x59616D61  # see prctl(2)
@@ -215,4 +216,3 @@ def _write(one: _Opened, call: str, words: list[Any], result: int) -> Iterator[C
     if call == "write":
         one.offset += result
     yield Call("write", one.path, file=one.file, offset=at, data=data)
-

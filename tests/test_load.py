@@ -32,6 +32,6 @@ def test_twenty_threads_get_what_one_gets(tmp_path: Path) -> None:
     ],
 )
 def test_what_grows_is_told_and_what_swings_is_not(values: list[int], told: str) -> None:
-    samples = [(float(at), Sample(value, 1, 1, 1, 1)) for at, value in enumerate(values)]
+    samples = [(float(at), Sample(value, 1, 1, 1, 1, 1)) for at, value in enumerate(values)]
     assert growth(samples, "rss") == told
     assert growth(samples, "handles") == ""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from indexer import schema as t  # t: the tables
 from indexer.conditions import conditions_of, in_parts, is_under
-from indexer.database import AtMax, Database, SqliteFile, migrate, told
+from indexer.database import Database, SqliteFile, migrate, told
 from indexer.filters import NO_FILTERS, Filters
 from indexer.schema import MIGRATIONS, Migration
 
@@ -49,6 +49,7 @@ class Skip:
 
     path: Path
     reason: str
+    lasts: bool = True  # the file is to blame: it is not read again until it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,27 +216,27 @@ class Catalog:
     ) -> list[Photo]:
         """Those that pass, newest taken first; those without a date last, by path."""
         taken = t.contents.c.taken_at
-        query = _photo_query().where(*conditions_of(filters, self))
+        query = photo_query().where(*conditions_of(filters, self))
         query = query.order_by(
             taken.is_(None), taken if oldest_first else taken.desc(), t.photos.c.path
         )
-        return [_photo(row) for row in self.rows(query.offset(offset).limit(limit))]
+        return [photo_of(row) for row in self.rows(query.offset(offset).limit(limit))]
 
     def photo(self, photo_id: int) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.id == photo_id))
+        return self._first_photo(photo_query().where(t.photos.c.id == photo_id))
 
     def photo_at(self, path: str) -> Photo | None:
-        return self._first_photo(_photo_query().where(t.photos.c.path == path))
+        return self._first_photo(photo_query().where(t.photos.c.path == path))
 
     def photos_of(
         self, contents: Sequence[int], filters: Filters = NO_FILTERS
     ) -> dict[int, list[Photo]]:
         """The photos of each content id that pass, by path."""
         found: dict[int, list[Photo]] = {}
-        query = _photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
+        query = photo_query().where(*conditions_of(filters, self)).order_by(t.photos.c.path)
         for part in in_parts(contents):
             for row in self.rows(query.where(t.photos.c.content.in_(part))):
-                found.setdefault(row.content, []).append(_photo(row))
+                found.setdefault(row.content, []).append(photo_of(row))
         return found
 
     def content_of(self, photo_id: int) -> int | None:
@@ -257,24 +258,7 @@ class Catalog:
         with self._told(), self._reading() as connection:
             return self._database.next_content(connection)
 
-    def labels(self, content: int) -> list[tuple[str, float]]:
-        query = sa.select(t.labels).where(t.labels.c.content == content).order_by("rank")
-        return [(row.label, row.probability) for row in self.rows(query)]
-
-    def labels_of_photos(self, photos: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """The labels of photos, by photo, likeliest first."""
-        found: dict[int, list[tuple[str, float]]] = {photo: [] for photo in photos}
-        query = (
-            sa.select(t.photos.c.id, t.labels)
-            .join(t.labels, t.labels.c.content == t.photos.c.content)
-            .order_by(t.labels.c.rank)
-        )
-        for part in in_parts(photos):
-            for row in self.rows(query.where(t.photos.c.id.in_(part))):
-                found[row.id].append((row.label, row.probability))
-        return found
-
-    # --- filters and labels
+    # --- filters
 
     def contents_passing(self, filters: Filters) -> list[int]:
         """The contents of the photos that pass; one may come several times."""
@@ -286,40 +270,6 @@ class Catalog:
         count = sa.func.count(sa.distinct(t.photos.c.content)).label("n")
         query = sa.select(count).join(t.contents).where(*conditions_of(filters, self))
         return int(self.rows(query)[0].n)
-
-    def known_labels(self) -> list[str]:
-        """Every label that a content has, from A to Z."""
-        rows = self.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
-        return [row.label for row in rows]
-
-    def labelled(
-        self, labels: Sequence[str], k: int, filters: Filters, offset: int = 0
-    ) -> list[tuple[Photo, str, float]]:
-        """The k photos that likeliest have one of these labels, and which; equals by path.
-
-        offset: so many of the likeliest are passed over.
-        """
-        c = t.labels.c
-        best = (
-            sa.select(
-                c.content,
-                AtMax(c.label, c.probability).label("label"),
-                sa.func.max(c.probability).label("probability"),
-            )
-            .where(c.label.in_(labels))
-            .group_by(c.content)
-            .subquery()
-        )
-        query = (
-            _photo_query()
-            .add_columns(best.c.label, best.c.probability)
-            .join(best, best.c.content == t.photos.c.content)
-            .where(*conditions_of(filters, self))
-            .order_by(best.c.probability.desc(), t.photos.c.path)
-            .offset(offset)
-            .limit(k)
-        )
-        return [(_photo(row), row.label, row.probability) for row in self.rows(query)]
 
     # --- files
 
@@ -342,7 +292,7 @@ class Catalog:
 
     def _first_photo(self, query: sa.Select[Any]) -> Photo | None:
         rows = self.rows(query)
-        return _photo(rows[0]) if rows else None
+        return photo_of(rows[0]) if rows else None
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """What a query finds. For the files of this package that hold queries."""
@@ -439,9 +389,12 @@ class Writer:
         )
         self._connection.execute(sa.delete(t.skipped).where(t.skipped.c.path == stat.path))
 
-    def put_skip(self, stat: FileStat, reason: str) -> None:
-        self.remove_photos([stat.path])
-        row = {"path": stat.path, "size": stat.size, "mtime_ns": stat.mtime_ns, "reason": reason}
+    def put_skip(self, stat: FileStat, reason: str, lasts: bool = True) -> None:
+        """lasts: until the file changes. Else it is read again, and its photo, if any, is kept."""
+        if lasts:
+            self.remove_photos([stat.path])
+        size = stat.size if lasts else -1  # no file has it
+        row = {"path": stat.path, "size": size, "mtime_ns": stat.mtime_ns, "reason": reason}
         self.upsert(t.skipped, ["path"], [row])
 
     def remove_photos(self, paths: Iterable[str]) -> None:
@@ -480,8 +433,8 @@ def _has_photo() -> sa.ColumnElement[bool]:
     return sa.exists().where(t.photos.c.content == t.contents.c.id)
 
 
-def _photo_query() -> sa.Select[Any]:
-    """The columns of a Photo in the order of its fields, and then its content."""
+def photo_query() -> sa.Select[Any]:
+    """The columns of a Photo in the order of its fields, and then its content: for `photo_of`."""
     c, p = t.contents.c, t.photos.c
     return sa.select(
         p.id, p.path, c.hash, p.size, c.width, c.height, c.format, c.orientation, c.taken_at,
@@ -489,6 +442,6 @@ def _photo_query() -> sa.Select[Any]:
     ).join(t.contents, c.id == p.content)  # fmt: skip
 
 
-def _photo(row: sa.Row[Any]) -> Photo:
+def photo_of(row: sa.Row[Any]) -> Photo:
     values = tuple(row)
     return Photo(values[0], Path(values[1]), *values[2:15])

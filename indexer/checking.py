@@ -27,6 +27,7 @@ from indexer.catalog import Catalog, SegmentRow
 from indexer.coding import CoderStore
 from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.engines.stores import open_store
+from indexer.inside import refuse_links
 from indexer.segments import SegmentStore, file_sha256
 from indexer.thumbnails import ThumbnailStore
 from indexer.vectors import Vectors
@@ -34,7 +35,8 @@ from indexer.work import Journal, working
 from indexer.write_ahead import loses_commits
 from retrieval.codes import Coder
 from retrieval.errors import CodesError, LibraryError, SearchError
-from retrieval.search import read_codes, stored_ids, stored_rows
+from retrieval.layout import read_codes
+from retrieval.search import stored_ids, stored_rows
 
 Kind = Literal["catalog", "rows", "segment", "codes", "coder", "thumbnails", "log"]
 
@@ -83,6 +85,7 @@ def check(library: Path, progress: Callable[[int, int], None] | None = None) -> 
 def existing(library: Path) -> Path:
     """The folder of a library, absolute. Raises LibraryError if it is none."""
     library = library.expanduser().absolute()
+    refuse_links(library)
     if not has_catalog(library):
         raise LibraryError(f"no library in {library}: fc7 index FOLDER makes one")
     return library

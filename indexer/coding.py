@@ -9,7 +9,6 @@ every segment aside, and then changes that one setting: cut off before, the old 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog import Catalog
+from indexer.inside import checked_name
 from indexer.moments import at_one_moment
 from indexer.segments import file_sha256
+from indexer.syncing import make_folder, sync
 from indexer.vectors import Blocks, Vectors
 from retrieval.codes import Coder, read_coder, shipped_coder, write_coder
 from retrieval.errors import CodesError
@@ -35,7 +36,8 @@ class CoderStore:
         self._folder = folder
 
     def path(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+        """Raises LibraryError for a name that may lead elsewhere."""
+        return self._folder / f"{checked_name(name, self._folder)}.safetensors"
 
     def read(self, name: str) -> Coder:
         """Raises CodesError if it is missing or damaged."""
@@ -50,13 +52,14 @@ class CoderStore:
 
     def put(self, coder: Coder, about: dict[str, str]) -> str:
         """Store a coder; return its name. It is on disk by then."""
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         partial = self._folder / "coder.partial"
         write_coder(partial, coder, about)
         with partial.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            os.fsync(file.fileno())
+        sync(partial)
         partial.replace(self.path(name))
+        sync(self._folder)
         return name
 
     def sweep(self, name: str) -> None:

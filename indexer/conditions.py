@@ -56,7 +56,7 @@ def cameras_holding(catalog: Catalog, part: str) -> list[str]:
 
 def labels_holding(catalog: Catalog, part: str) -> list[str]:
     """The same of labels."""
-    return [label for label in catalog.known_labels() if part.casefold() in label.casefold()]
+    return [label for label in known_labels(catalog) if part.casefold() in label.casefold()]
 
 
 def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
@@ -68,6 +68,12 @@ def is_under(table: sa.Table, folder: Path) -> sa.ColumnElement[bool]:
         sa.and_(table.c.path >= first, table.c.path < after),
         sa.and_(table.c.path >= low, table.c.path < high),
     )
+
+
+def known_labels(catalog: Catalog) -> list[str]:
+    """Every label that a content has, from A to Z."""
+    rows = catalog.rows(sa.select(t.labels.c.label).distinct().order_by("label"))
+    return [row.label for row in rows]
 
 
 def in_parts(numbers: Collection[int]) -> Iterator[list[int]]:

@@ -5,6 +5,8 @@ What the two do differently is said here and there, and in the types of schema.p
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,10 +79,17 @@ class SqliteFile:
 
     def __init__(self, file: Path) -> None:
         self.name = str(file)
-        # No most number of connections: those who wait to write would keep others from reading.
         url = sa.URL.create("sqlite", database=str(file))
-        self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
-        sa.event.listen(self._engine, "connect", _configure)
+        self._is_readable_only = readable_only(file)
+        if self._is_readable_only:  # who may write it can do so between any two questions
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool)
+            sa.event.listen(self._engine, "do_connect", lambda *_: sqlite3.connect(
+                address_of(file), uri=True, check_same_thread=False))  # fmt: skip
+        else:
+            # No most number of connections: who waits to write would keep others from reading.
+            self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
+            sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "connect", _bring_row_sum)
         sa.event.listen(self._engine, "begin", _begin)
 
     def close(self) -> None:
@@ -136,7 +145,28 @@ class SqliteFile:
         if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
             return None
         said = str(error.orig)
+        if self._is_readable_only:
+            return f"{said} (its folder can't be written)"
         return f"{said}; somebody else is writing: try again" if "locked" in said else said
+
+
+def readable_only(file: Path) -> bool:
+    """Whether an SQLite file is there, in a folder that this process can't write."""
+    return file.exists() and not os.access(file.parent, os.W_OK)
+
+
+def address_of(file: Path) -> str:
+    """How SQLite opens a file in a folder that can't be written, as a URI.
+
+    Beside a file in WAL mode it makes two others even to read it. Where they are, it reads them;
+    else it must be told that nobody writes, which is certain only if nobody can.
+    """
+    folder = file.absolute().parent
+    nobody_writes = (
+        bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or not folder.stat().st_mode & 0o222
+    )
+    alone = nobody_writes and not Path(f"{file}-wal").exists()
+    return f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
 
 
 def migrate(database: Database, migrations: Sequence[Migration], where: str) -> None:
@@ -155,11 +185,19 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
         with database.writing() as connection, connection.begin():
             version = database.read_version(connection)
             if version < len(migrations):  # another process may have been quicker
+                _refuse_strange(database, connection, migrations[:version], where)
                 migrations[version](connection)
                 version += 1
                 database.write_version(connection, version)
     with database.reading() as plain:
-        strange = database.strange(plain, migrations)
+        _refuse_strange(database, plain, migrations, where)
+
+
+def _refuse_strange(
+    database: Database, connection: sa.Connection, migrations: Sequence[Migration], where: str
+) -> None:
+    """Before its triggers and views have a part in anything."""
+    strange = database.strange(connection, migrations)
     if strange is not None:
         raise LibraryError(
             f"{where} is damaged, or was changed by another program ({strange} is not as fc7 makes "
@@ -167,7 +205,7 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
         )
 
 
-_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 
 @cache
@@ -259,6 +297,9 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _bring_row_sum(connection: Any, _record: Any) -> None:
     connection.create_function("row_sum", -1, _row_sum, deterministic=True)
 
 

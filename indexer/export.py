@@ -14,10 +14,12 @@ from typing import Literal
 from indexer.album_rows import Album
 from indexer.catalog import Photo
 from indexer.library import Library
-from retrieval.errors import LibraryError
+from retrieval.errors import ImageError, LibraryError
+from retrieval.formats import open_picture
 
 As = Literal["copy", "hardlink", "symlink"]
 MANIFEST = "albums.json"
+_OWN_NAMES = (MANIFEST, "index.html", "thumbnails")  # of what lies beside the albums' folders
 _LONGEST = 120  # bytes of a folder's name; file systems take 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')  # on some file system
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
@@ -58,7 +60,7 @@ def export_albums(
     photos = {album.id: library.albums.photos(album.id) for album in albums}
     total = sum(map(len, photos.values()))
     done, failed = 0, []
-    names: set[str] = set()
+    names = set(_OWN_NAMES)
     written = []
     for album in albums:
         own = Path(free_name(safe_name(album.name), names))
@@ -68,8 +70,11 @@ def export_albums(
         for photo in photos[album.id]:
             file = own / free_name(photo.path.name, used)
             try:
+                open_picture(photo.path).close()
                 _place(photo.path, folder / file, how)
                 exported.append(Exported(photo, file))
+            except ImageError as error:
+                failed.append((photo.path, error.reason))
             except OSError as error:
                 failed.append((photo.path, error.strerror or str(error)))
             done += 1

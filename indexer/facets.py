@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from indexer import schema as t
 from indexer.catalog import Catalog
+from indexer.conditions import known_labels
 from indexer.database import AtMax, Unindexed
 
 LIKELY = 0.05  # a class with less is not counted
@@ -58,7 +59,7 @@ def read_facets(catalog: Catalog) -> Facets:
         cameras=tuple((row.camera, row.n) for row in catalog.rows(cameras)),
         labels={row.label: row.n for row in seen},
         best={row.label: row.id for row in seen},
-        classes=tuple(json.loads(stored) if stored else catalog.known_labels()),
+        classes=tuple(json.loads(stored) if stored else known_labels(catalog)),
         first=dates.first and dates.first[:10],
         last=dates.last and dates.last[:10],
     )

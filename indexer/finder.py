@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, Photo
 from indexer.coding import CoderStore
+from indexer.conditions import known_labels
 from indexer.filters import Filters
+from indexer.label_rows import labelled, labels_of
 from indexer.moments import at_one_moment
 from indexer.vectors import Ranking, Vectors
 from retrieval.codes import SHORTLIST, Coder
@@ -210,7 +212,7 @@ class Finder:
     ) -> tuple[NDArray[np.float32], tuple[Prediction, ...]]:
         """The descriptor (1, d) and the classes: what is stored, else what the network says."""
         if example.content is not None and region is None:
-            stored = view.labels(example.content)
+            stored = labels_of(view, example.content)
             return search.descriptors([example.content]), tuple(Prediction(*row) for row in stored)
         source = example.source
         if isinstance(source, int):
@@ -274,7 +276,7 @@ class Finder:
     def _labelled(
         self, view: Catalog, word: str, k: int, filters: Filters, offset: int
     ) -> list[Labelled]:
-        known = view.known_labels()
+        known = known_labels(view)
         same = [label for label in known if label.casefold() == word.casefold()]
         holding = [label for label in known if word.casefold() in label.casefold()]
         if view.is_empty():
@@ -283,7 +285,7 @@ class Finder:
             near = _nearest_labels(word, known)
             hint = f"the nearest labels: {', '.join(near)}" if near else "nor nearly so"
             raise LibraryError(f"no photo here is labelled {word!r}; {hint}")
-        found = view.labelled(same or holding, k, filters, offset)
+        found = labelled(view, same or holding, k, filters, offset)
         return [
             Labelled(rank, label, probability, photo)
             for rank, (photo, label, probability) in enumerate(found, start=offset + 1)

@@ -38,11 +38,14 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
+from indexer.inside import refuse_links
+from indexer.label_rows import labels_of_photos
 from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
 from indexer.run import IndexReport, Run
 from indexer.status import Status, read_status
 from indexer.storing import Store
+from indexer.syncing import make_folder
 from indexer.thumbnails import ThumbnailStore
 from indexer.work import Work, read_work, working
 from retrieval.errors import LibraryError
@@ -81,7 +84,10 @@ def open_library(
     `indexer.engines.stores.open_store`); None are files in its folder. It too is remembered.
     """
     where = path or default_path()
-    return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    try:
+        return Library(where, create=create, extractor=extractor, catalog=catalog, store=store)
+    except OSError as error:
+        raise LibraryError(f"{where} can't be used as a library: {error.strerror}") from error
 
 
 class Library:
@@ -101,6 +107,7 @@ class Library:
         store: str | None = None,
     ) -> None:
         self.path = path.expanduser().absolute()
+        refuse_links(self.path)
         if not has_catalog(self.path):
             self._prepare(create)
         self._catalog = open_catalog(self.path, catalog)
@@ -433,7 +440,7 @@ class Library:
 
     def labels_of(self, photo_ids: Sequence[int]) -> dict[int, list[Prediction]]:
         """The same of many photos, by photo."""
-        found = self._catalog.labels_of_photos(photo_ids)
+        found = labels_of_photos(self._catalog, photo_ids)
         return {photo: [Prediction(*row) for row in rows] for photo, rows in found.items()}
 
     def facets(self) -> Facets:
@@ -459,7 +466,7 @@ class Library:
         if not create:
             raise LibraryError(f"no library in {self.path}: fc7 index FOLDER makes one")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise LibraryError(f"{self.path} can't be made: {error.strerror}") from error
         if any(self.path.iterdir()) and not (self.path / "segments").is_dir():

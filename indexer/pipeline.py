@@ -1,9 +1,9 @@
 """Files -> pixels -> descriptors -> segment and rows, one commit a batch.
 
-Threads read and decode a batch, the network describes it, and it is stored. Where the network
-computes on the same cores, these follow one another: beside each other they were measured to be no
-faster, and often slower (docs/indexing.md). On a card the next batch is read meanwhile. One batch
-is in memory, or two, however large the folder.
+Threads read a batch and have it decoded by processes, the network describes it, and it is stored.
+Where the network computes on the same cores, these follow one another: beside each other they were
+measured to be no faster, and often slower (docs/indexing.md). On a card the next batch is read
+meanwhile. One batch is in memory, or two, however large the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from retrieval.extractor import Extractor
 
 BATCH = 128  # photos a commit
-READERS = min(8, os.cpu_count() or 1)  # threads that read and decode
+# Threads that have files read and decoded, each by a process: one more than cores, since each waits
+# a moment for the other side's turn.
+READERS = min(8, (os.cpu_count() or 1) + 1)
 _PATIENCE = 10.0  # seconds that a batch should take at most
 
 
@@ -53,11 +55,12 @@ def read_file(
             hash_, picture = take(file, framing, side, partial(is_known, before.st_size))
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise ImageError("changed while it was read")
+                return Skip(path, "changed while it was read", lasts=False)
     except ImageError as error:
         return Skip(path, error.reason)
     except OSError as error:
-        return Skip(path, f"can't be read: {error.strerror or type(error).__name__}")
+        why = f"can't be read: {error.strerror or type(error).__name__}"
+        return Skip(path, why, lasts=False)
     return Read(FileStat(stat.path, before.st_size, before.st_mtime_ns), hash_, picture)
 
 
@@ -112,8 +115,16 @@ class Pipeline:
         self._sizes = catalog.sizes()
         self._spent: Counter[str] = Counter()  # nanoseconds, and files
 
-    def run(self, stats: Iterable[FileStat], progress: Callable[[int], None]) -> None:
-        """Read, describe and store the files. progress: called with how many are done."""
+    def run(
+        self,
+        stats: Iterable[FileStat],
+        progress: Callable[[int], None],
+        in_doubt: Callable[[], None],
+    ) -> None:
+        """Read, describe and store the files. progress: called with how many are done.
+
+        in_doubt: called before a batch is stored of which a file could not be read; may raise.
+        """
         todo, done, size = iter(stats), 0, BATCH
         pool = ThreadPoolExecutor(READERS, thread_name_prefix="decode")
         try:
@@ -125,6 +136,8 @@ class Pipeline:
                     items.append((stat, future.result()))
                     done += 1
                     progress(done)
+                if any(isinstance(item, Skip) and not item.lasts for _, item in items):
+                    in_doubt()
                 read = time.monotonic_ns()
                 ahead = [] if self._extractor.shares_cores else self._begin(todo, size, pool)
                 described = describe(self._extractor, items)

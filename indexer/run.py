@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.catalog import Catalog, FileStat, Skip
+from indexer.content_rows import count_contents, hashes_of_contents
 from indexer.pipeline import Pace, Pipeline
 from indexer.scan import Found, SyncPlan, plan, scan
 from indexer.thumbnails import ThumbnailStore
@@ -122,7 +123,12 @@ class Run:
         if to_read:
             extractor = self._load_extractor()
             pipeline = Pipeline(self._catalog, self._vectors, self._thumbnails, extractor)
-            pipeline.run(to_read, lambda done: progress and progress(done, len(to_read)))
+            there = [root for root in roots if root not in missing]
+            pipeline.run(
+                to_read,
+                lambda done: progress and progress(done, len(to_read)),
+                lambda: _still_there(there),
+            )
             counts, pace = pipeline.counts, pipeline.pace()
         before = self._catalog.count()
         gone = [path for one in plans for path in one.gone]
@@ -153,6 +159,8 @@ class Run:
     def _finish(self, pruned: list[Path]) -> None:
         """Drop the rows of photos that are gone; forget folders that hold nothing."""
         self._thumbnails.remove(self._vectors.drop_hidden(self._catalog))
+        if self._thumbnails.count() > count_contents(self._catalog):  # a killed run left some
+            self._thumbnails.remove(self._thumbnails.hashes() - hashes_of_contents(self._catalog))
         lost = [f for f in self._catalog.folders() if not f.is_dir() and not self._holds(f)]
         with self._catalog.write(contents=False) as writer:
             for folder in (*lost, *pruned):
@@ -174,6 +182,16 @@ class Run:
                 what = "is a file, not a folder" if folder.is_file() else "is not there"
                 raise LibraryError(f"{folder} {what}: name the folder that holds your photos")
         return outermost(wanted)
+
+
+def _still_there(roots: Sequence[Path]) -> None:
+    """Raises LibraryError if a folder went away since it was listed: nothing can be said of it."""
+    for root in roots:
+        if not root.is_dir() or not any(root.iterdir()):
+            raise LibraryError(
+                f"{root} went away while it was indexed: what was read is kept, and the same "
+                "command goes on when it is back"
+            )
 
 
 def remember(catalog: Catalog, roots: Sequence[Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from indexer.catalog import Catalog, NewContent, SegmentRow
 from indexer.filters import Filters
+from indexer.inside import checked_name
+from indexer.syncing import make_folder, sync
 from indexer.vectors import Blocks, Ranking
 from retrieval.codes import Coder
 from retrieval.search import (
@@ -42,7 +43,7 @@ class SegmentStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._coder: tuple[str, Coder] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def close(self) -> None:
         """Files are held by who has opened them."""
@@ -52,7 +53,8 @@ class SegmentStore:
         self._coder = (name, coder)
 
     def path(self, name: str) -> Path:
-        return self._folder / name
+        """Raises LibraryError for a name that may lead elsewhere, as `codes_path` does."""
+        return self._folder / checked_name(name, self._folder)
 
     def write(
         self,
@@ -74,6 +76,7 @@ class SegmentStore:
 
     def codes_path(self, name: str, coder: str) -> Path:
         """Where the codes of a file's rows are, in their order, by the coder of that name."""
+        name, coder = checked_name(name, self._folder), checked_name(coder, self._folder)
         return self._folder / f"{Path(name).stem}.{coder}.codes"
 
     def encode(self, name: str) -> str | None:
@@ -94,7 +97,8 @@ class SegmentStore:
 
     def remove_codes(self, name: str) -> None:
         """Remove the codes of a file."""
-        for file in self._folder.glob(f"{Path(name).stem}.*.codes"):
+        stem = Path(checked_name(name, self._folder)).stem
+        for file in self._folder.glob(f"{stem}.*.codes"):
             file.unlink(missing_ok=True)
 
     def sweep(self, catalog: Catalog) -> None:
@@ -172,12 +176,12 @@ class SegmentStore:
         return SegmentRow(name, rows, file_sha256(self.path(name)), self.encode(name))
 
     def _place(self, name: str, write: Callable[[Path], object]) -> None:
-        partial = self.path(name + _PARTIAL)
+        partial = self._folder / (name + _PARTIAL)
         try:
             write(partial)
-            _sync(partial)
-            partial.rename(self.path(name))
-            _sync(self._folder)
+            sync(partial)
+            partial.rename(self._folder / name)
+            sync(self._folder)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -226,23 +230,15 @@ def hollow(segments: Sequence[SegmentRow], live: Mapping[str, int]) -> list[str]
     return [one.name for one in segments if live.get(one.name, 0) * 2 <= one.rows]
 
 
-def _in_blocks(
-    files: Sequence[tuple[NDArray[np.int64], NDArray[np.float16]]],
-) -> Blocks:
-    for ids, rows in files:
-        for start in range(0, len(ids), _BLOCK):
-            yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]
-
-
 def file_sha256(path: Path) -> str:
     """Hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _in_blocks(
+    files: Sequence[tuple[NDArray[np.int64], NDArray[np.float16]]],
+) -> Blocks:
+    for ids, rows in files:
+        for start in range(0, len(ids), _BLOCK):
+            yield ids[start : start + _BLOCK], rows[start : start + _BLOCK]

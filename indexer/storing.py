@@ -75,7 +75,7 @@ class Store:
             stored = put(writer) if put else {}
             for stat, item in items:
                 if isinstance(item, Skip):
-                    writer.put_skip(stat, item.reason)
+                    writer.put_skip(stat, item.reason, item.lasts)
             self._store_photos(writer, read, contents | stored, set(stored))
         self._vectors.gather(self._catalog)
 

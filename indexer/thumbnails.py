@@ -11,9 +11,13 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from indexer.database import address_of, readable_only
 from retrieval.errors import LibraryError
 
+_TABLE = "CREATE TABLE thumbnails (hash TEXT PRIMARY KEY, jpeg BLOB NOT NULL{})"
+_SCHEMA = (None, _TABLE.format(""), _TABLE.format(", checksum INTEGER"))  # None: its own index
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
 
 
@@ -46,7 +50,7 @@ class ThumbnailStore:
             row = connection.execute(
                 "SELECT jpeg FROM thumbnails WHERE hash = ?", (hash_,)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def damaged(self, wanted: Collection[str]) -> set[str]:
         """Which of the wanted hashes have no thumbnail, or one that isn't as it was stored.
@@ -65,7 +69,8 @@ class ThumbnailStore:
                     f"SELECT CAST(hash AS BLOB), jpeg, {own} FROM thumbnails"
                 ):
                     name = hash_.decode("ascii", "replace")
-                    if checksum in (None, _checksum(name, jpeg)):
+                    sound = isinstance(jpeg, bytes)
+                    if sound and checksum in (None, _checksum(name, jpeg)):
                         left.discard(name)
         return left
 
@@ -82,6 +87,16 @@ class ThumbnailStore:
         for end in ("", "-wal", "-shm"):
             self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
+    def count(self) -> int:
+        return self._select("count(*)")[0][0] if self._file.exists() else 0
+
+    def hashes(self) -> set[str]:
+        return {row[0] for row in self._select("hash")} if self._file.exists() else set()
+
+    def _select(self, what: str) -> list[tuple[Any, ...]]:
+        with self._open("rw") as connection:  # "ro" would leave SQLite's other files behind
+            return connection.execute(f"SELECT {what} FROM thumbnails").fetchall()
+
     def remove(self, hashes: Iterable[str]) -> None:
         """Forget these; the file's room is used again."""
         gone = [(hash_,) for hash_ in hashes]
@@ -93,7 +108,10 @@ class ThumbnailStore:
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
         try:
             address = f"{self._file.absolute().as_uri()}?mode={mode}"
+            if mode == "ro" and readable_only(self._file):
+                address = address_of(self._file)
             with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE)) as connection:
+                self._refuse_strange(connection)
                 yield connection
         except sqlite3.OperationalError as error:  # a full disk, a folder that is read-only
             raise LibraryError(f"{self._file} can't be used: {error}") from error
@@ -101,6 +119,15 @@ class ThumbnailStore:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # its other subclasses are bugs
             raise LibraryError(f"{self._file} is damaged: {error}") from error
+
+    def _refuse_strange(self, connection: sqlite3.Connection) -> None:
+        """A file from elsewhere may have triggers, or a view in the table's place."""
+        for (sql,) in connection.execute("SELECT sql FROM sqlite_schema"):
+            if sql not in _SCHEMA:
+                raise LibraryError(
+                    f"{self._file} was changed by another program: remove it, and fc7 check "
+                    "--repair makes another"
+                )
 
 
 def _checksum(hash_: str, jpeg: bytes) -> int:

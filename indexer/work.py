@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import filelock
 
@@ -32,6 +32,7 @@ End = Literal["done", "stopped", "failed", "died"]
 LOCK = "index.lock"
 _FILE = "run.json"
 _STOP = "run.stop"
+_LATEST = 32_503_680_000.0  # the year 3000, in seconds since 1970
 _EVERY = 0.4  # seconds between two writings
 # Whoever looks whether the lock is free holds it for a moment: that must not cost a run its start.
 _PATIENCE = 0.5
@@ -72,6 +73,7 @@ class Journal:
     def __init__(self, library: Path, what: What) -> None:
         now = time.time()
         self._library = library
+        self._folder = _identity(library)
         self._work = Work(uuid.uuid4().hex, what, os.getpid(), now, now)
         self._written = 0.0
 
@@ -116,7 +118,11 @@ class Journal:
     def write(self) -> None:
         """Replace the file as a whole. A full disk must stop the run itself, not what it tells."""
         self._written = time.time()
-        _write_text(self._library / _FILE, json.dumps(asdict(self._work)))
+        if _identity(self._library) != self._folder:  # unplugged: another folder has its place now
+            return
+        file = self._library / _FILE
+        # One run at a time writes it: what a killed one left is written over.
+        _write_text(file, json.dumps(asdict(self._work)), aside=file.with_suffix(".json.partial"))
 
 
 @contextmanager
@@ -197,9 +203,36 @@ def _read(library: Path) -> Work | None:
     """What run.json says; None if it isn't there or isn't ours."""
     try:
         found = json.loads(_read_text(library / _FILE))
-        return Work(**{field.name: found[field.name] for field in fields(Work)})
-    except (ValueError, KeyError, TypeError):
+        work = Work(**{field.name: found[field.name] for field in fields(Work)})
+        return work if _is_sound(work) else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder is at a path; None if none is."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_sound(work: Work) -> bool:
+    """Whether each value is one that a run writes: the library may come from elsewhere."""
+    times = (work.started, work.told, work.stage_started, work.ended or 0.0)
+    return (
+        all(
+            isinstance(text, str)
+            for text in (work.token, work.stage, work.result, work.error or "")
+        )
+        and all(isinstance(number, int) and number >= 0 for number in (work.done, work.total))
+        and all(isinstance(time, float | int) and 0 <= time < _LATEST for time in times)
+        and isinstance(work.pid, int)
+        and work.what in get_args(What)
+        and (work.end is None or work.end in get_args(End))
+        and (work.end is None) == (work.ended is None)
+    )
 
 
 def _read_text(file: Path) -> str:
@@ -209,9 +242,9 @@ def _read_text(file: Path) -> str:
         return ""
 
 
-def _write_text(file: Path, text: str) -> bool:
+def _write_text(file: Path, text: str, aside: Path | None = None) -> bool:
     """Replace a file, so that who reads it finds the old text or the new one."""
-    aside = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    aside = aside or file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
     try:
         aside.write_text(text, encoding="utf-8")
         aside.replace(file)

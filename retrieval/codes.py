@@ -46,7 +46,12 @@ class Coder:
         return len(self.bias)
 
     def activations(self, descriptors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(n, d) -> (n, bits): what the signs are taken of."""
+        """(n, d) -> (n, bits): what the signs are taken of. Raises CodesError for another d."""
+        if descriptors.shape[1] != len(self.mean):
+            raise CodesError(
+                f"the coder is for descriptors of {len(self.mean):,} numbers, not "
+                f"{descriptors.shape[1]:,}: fc7 codes train makes another"
+            )
         x = np.asarray(descriptors, np.float32) - self.mean
         hidden = np.maximum(_times(x, self.hidden) + self.hidden_bias, 0)
         soft = _times(x, self.linear) + _times(hidden, self.correction) + self.bias
@@ -99,12 +104,29 @@ def write_coder(path: Path, coder: Coder, about: dict[str, str]) -> None:
 def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:
     """Read what `write_coder` wrote. Raises CodesError if it is missing or damaged."""
     try:
+        if not path.is_file():  # a pipe would block
+            raise FileNotFoundError(path)
         with safe_open(path, "np") as file:
             arrays = {f.name: file.get_tensor(f.name).astype(np.float32) for f in fields(Coder)}
             about = dict(file.metadata() or {})
-    except (OSError, SafetensorError, KeyError) as error:
+        coder = Coder(**arrays)
+        _check(coder)
+    # TypeError: numbers of a kind that numpy doesn't know
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CodesError(f"{path} is missing or damaged: fc7 codes train makes another") from error
-    return Coder(**arrays), about
+    return coder, about
+
+
+def _check(coder: Coder) -> None:
+    """Raises ValueError unless its arrays fit each other and hold numbers."""
+    if coder.mean.ndim != 1 or coder.bias.ndim != 1 or coder.hidden_bias.ndim != 1:
+        raise ValueError("a vector is none")
+    width, bits, hidden = len(coder.mean), len(coder.bias), len(coder.hidden_bias)
+    shapes = {"linear": (bits, width), "hidden": (hidden, width), "correction": (bits, hidden)}
+    if not bits or bits % 8 or any(getattr(coder, n).shape != shape for n, shape in shapes.items()):
+        raise ValueError("shapes that don't fit")
+    if not all(np.isfinite(array).all() for array in asdict(coder).values()):
+        raise ValueError("no numbers")
 
 
 def shipped_coder(network: str, stamp: str) -> tuple[Coder, dict[str, str]] | None:

@@ -131,7 +131,7 @@ def unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[s
         for name, about in matrices.items():
             blocks = tuple(_unpack_block(b, tensors) for b in about["blocks"])
             state[name] = Matrix(tuple(about["shape"]), blocks).expand()
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"compact weights: damaged ({error}); install fc7 again") from error
     return state
 

@@ -2,6 +2,7 @@
 
 Fc7Error
 ├── ImageError        a file that gives no picture; costs itself, never the run
+├── DecoderError      no process that decodes photos can be started
 ├── WeightsError      weights that are missing, damaged, or made for another network
 ├── DeviceError       a device that was asked for and is not there; a wrong mix of libraries
 ├── SearchError       a file of descriptors or codes that is missing, damaged or doesn't fit
@@ -13,6 +14,7 @@ Fc7Error
 ├── TrainingError     a training run, or its list of photos, that can't start or go on
 ├── EngineError       an engine that spans machines, or a store, that is missing or can't be reached
 ├── ShardsError       shards that are missing, damaged, or of other photos or another model
+├── BackupError       a backup that can't be made, or is damaged, or of another program
 └── LibraryError      a library that is missing, newer, or of another model
     └── LibraryBusyError  another run is writing into it
 
@@ -35,6 +37,10 @@ class ImageError(Fc7Error):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class DecoderError(Fc7Error):
+    """No process that decodes photos can be started: the trouble is the machine's, not a file's."""
 
 
 class WeightsError(Fc7Error):
@@ -79,6 +85,10 @@ class EngineError(Fc7Error):
 
 class ShardsError(Fc7Error):
     """The shards of a run are missing, damaged, or of other photos or another model."""
+
+
+class BackupError(Fc7Error):
+    """A backup can't be made or restored: the file is damaged, none of ours, or of a newer fc7."""
 
 
 class LibraryError(Fc7Error):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import BinaryIO
 
+from retrieval.errors import ImageError
 from retrieval.exif import TiffReader
 
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "TIFF", "BMP", "JPEG2000", "RAW")
 SNIFF_BYTES = 4096  # enough for any list of brands
 
 _MAGIC = (
@@ -49,6 +52,26 @@ def sniff(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return _sniff_brands(head)
     return None
+
+
+def open_picture(path: Path) -> BinaryIO:
+    """Open a file that begins as a picture does that we read.
+
+    A library from elsewhere may name any file as its photo: what is none is not handed out.
+
+    Raises ImageError if it is none, OSError if it can't be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ImageError("not a file")  # a pipe would block
+        file = path.open("rb")
+    except ValueError as error:
+        raise ImageError("not a name of a file") from error
+    if sniff(file.read(SNIFF_BYTES)) is None:
+        file.close()
+        raise ImageError("not an image")
+    file.seek(0)
+    return file
 
 
 def _sniff_brands(head: bytes) -> str | None:

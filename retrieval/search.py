@@ -8,8 +8,6 @@ everything that leaves this file is the distance itself.
 
 from __future__ import annotations
 
-import os
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from retrieval.codes import WIDER, shorten
 from retrieval.errors import DeviceError, SearchError
+from retrieval.layout import read_codes, read_layout
 from retrieval.scattered import OpenFile, read_scattered
 
 # Of counter-examples beside examples in a query. Rocchio's relevance feedback (1971) takes the mean
@@ -28,6 +27,7 @@ from retrieval.scattered import OpenFile, read_scattered
 # finding (1990). The half is ours, not measured.
 NEGATIVE_WEIGHT = 0.5
 
+_CHUNK = 1 << 20  # bytes written at once
 _BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
 
@@ -70,7 +70,7 @@ def merge_rows(path: Path, sources: Sequence[Path], keep: NDArray[np.int64]) -> 
 
     Rows are copied as they are stored: no rounding is added.
     """
-    opened = [_Rows(source) for source in sources]
+    opened = _open_all(sources)
     merged = _empty(opened[0].fp16.shape[1])
     for rows in opened:
         kept = np.isin(rows.ids, keep)
@@ -88,20 +88,13 @@ def write_codes(path: Path, codes: NDArray[np.uint8]) -> None:
     _write(faiss.write_index_binary, index, path)
 
 
-def _write(write: Callable[[Any, str], None], index: Any, path: Path) -> None:
+def _write(write: Callable[[Any, Any], None], index: Any, path: Path) -> None:
+    """Not by FAISS itself: when the last bytes find no room, it says nothing."""
     try:
-        write(index, str(path))
-    except RuntimeError as error:
-        raise SearchError(f"{path} can't be written: is the disk full?") from error
-
-
-def read_codes(path: Path) -> NDArray[np.uint8]:
-    """Read codes (n, bits / 8). Raises SearchError if the file is missing or damaged."""
-    try:
-        index = faiss.read_index_binary(str(path))
-    except RuntimeError as error:
-        raise SearchError(f"{path} is missing or damaged") from error
-    return np.asarray(faiss.vector_to_array(index.xb)).reshape(index.ntotal, -1)
+        with path.open("wb") as file:
+            write(index, faiss.PyCallbackIOWriter(file.write, _CHUNK))
+    except OSError as error:
+        raise SearchError(f"{path} can't be written: {error.strerror}") from error
 
 
 def stored_rows(path: Path) -> NDArray[np.float16]:
@@ -183,7 +176,7 @@ class Search:
         Raises SearchError if a file is missing or damaged.
         """
         self.files = tuple(files)
-        self._parts = [_Rows(file) for file in files]
+        self._parts = _open_all(files)
         self._ends = np.cumsum([len(part.ids) for part in self._parts], dtype=np.int64)
         ids = np.concatenate([np.empty(0, np.int64), *(part.ids for part in self._parts)])
         self._place = np.argsort(ids, kind="stable")  # where an id is among the rows of all parts
@@ -243,6 +236,7 @@ class Search:
         Returns distances (n, j) float32 and ids (n, j) int64 with j = min(k, `count(only)`).
         """
         queries = np.ascontiguousarray(queries, np.float32)
+        self._check_width(queries)
         if only is None and faiss.get_num_gpus() > 0 and self._parts:
             with self._guard:
                 if self._card is None:
@@ -279,6 +273,7 @@ class Search:
                 f"the photo's code has {activations.shape[1]} bits, the codes of the segments "
                 f"{self.bits}"
             )
+        self._check_width(queries)
         shortlist = max(k, shortlist)
         codes = np.packbits(activations > 0, axis=1)
         listed = self._codes.nearest(codes, min(WIDER * shortlist, rows), competing)
@@ -298,6 +293,13 @@ class Search:
         if not known.all():
             raise KeyError(int(wanted[~known][0]))
         return self._rows(self._place[at]).astype(np.float32)
+
+    def _check_width(self, queries: NDArray[np.float32]) -> None:
+        if self._parts and queries.shape[1] != self._parts[0].fp16.shape[1]:
+            raise SearchError(
+                f"the photo's descriptor has {queries.shape[1]:,} numbers, those of "
+                f"{self.files[0]} have {self._parts[0].fp16.shape[1]:,}"
+            )
 
     def _find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where ids (m,) are among the sorted ones, and which of them are there at all."""
@@ -355,6 +357,17 @@ class Search:
         return index
 
 
+def _open_all(files: Sequence[Path]) -> list[_Rows]:
+    """Open the files of one library. Raises SearchError if one doesn't fit the first."""
+    parts: list[_Rows] = []
+    for file in files:
+        parts.append(_Rows(file))
+        width, first = parts[-1].fp16.shape[1], parts[0].fp16.shape[1]
+        if width != first:
+            raise SearchError(f"{file} holds rows of {width:,} numbers beside others of {first:,}")
+    return parts
+
+
 class _Rows:
     """One segment, memory-mapped: its flat index, its ids (n,), a view of its rows (n, d) fp16.
 
@@ -362,28 +375,17 @@ class _Rows:
     """
 
     def __init__(self, path: Path) -> None:
+        layout = read_layout(path)  # before faiss: it would believe whatever the file says
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # owns what follows
-        except RuntimeError as error:
+            self.file, self.start = OpenFile(path), layout.start
+        except (RuntimeError, OSError) as error:
             raise SearchError(f"{path} is missing or damaged") from error
         self.ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         self.flat = faiss.downcast_index(self._index.index)
         stored = self.flat.codes
         bytes_ = np.asarray(_Owned(faiss.rev_swig_ptr(stored.data(), stored.size()), self._index))
-        self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(len(self.ids), -1)
-        self.file, self.start = self._open(path, bytes_.nbytes)
-
-    def _open(self, path: Path, size: int) -> tuple[OpenFile, int]:
-        """faiss ends its file with the size of the rows, the rows, the number of ids, the ids."""
-        try:
-            start = path.stat().st_size - 8 - self.ids.nbytes - size
-            file = OpenFile(path)
-            written = os.pread(file.handle, 8, start - 8)
-        except OSError as error:
-            raise SearchError(f"{path} can't be read: {error.strerror}") from error
-        if written != struct.pack("<Q", size):
-            raise SearchError(f"{path} is not laid out as faiss did it so far")
-        return file, start
+        self.fp16: NDArray[np.float16] = bytes_.view(np.float16).reshape(layout.count, layout.width)
 
 
 class _Owned:

@@ -375,7 +375,7 @@ def _class_names(file: _File, count: int, name: str) -> tuple[str, ...]:
     if "classes" in file.metadata:
         try:
             names = tuple(str(name) for name in json.loads(file.metadata["classes"]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise WeightsError(f"{name}: its list of classes is not JSON ({error})") from error
         if len(names) != count:
             raise WeightsError(f"{name} names {len(names)} classes, but its fc8 has {count}")

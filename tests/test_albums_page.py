@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -209,10 +210,12 @@ def test_a_zip_file_takes_any_name_and_leaves_out_what_cannot_be_read(
         for name in odd:
             path = bytes(tmp_path) + b"/" + folder + b"/" + name
             with open(path, "wb") as file:  # noqa: PTH123 (names that are not Unicode)
-                file.write(folder + name)
+                file.write(b"\xff\xd8\xff" + folder + name)  # begins as a JPEG does
     files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
-    gone = tmp_path / "gone.jpg"
-    photos = [with_path(photo, path) for path in [*files, gone]]
+    gone, secret, pipe = (tmp_path / name for name in ("gone.jpg", "secret", "pipe"))
+    secret.write_text("root:x:0:0")
+    os.mkfifo(pipe)
+    photos = [with_path(photo, path) for path in [*files, gone, secret, pipe]]
     with zipfile.ZipFile(io.BytesIO(b"".join(zip_photos(photos)))) as archive:
         assert archive.testzip() is None
         inside = archive.namelist()
@@ -222,12 +225,14 @@ def test_a_zip_file_takes_any_name_and_leaves_out_what_cannot_be_read(
         assert contents == sorted(path.read_bytes() for path in files)
         assert "gone.jpg" in archive.read(LEFT_OUT).decode()
         assert "No such file" in archive.read(LEFT_OUT).decode()
+        assert "secret': not an image" in archive.read(LEFT_OUT).decode()
+        assert "pipe': not a file" in archive.read(LEFT_OUT).decode()
         assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
 
 
 def test_a_zip_file_is_never_held_as_a_whole(tmp_path: Path, library: Library) -> None:
     large = tmp_path / "large.jpg"
-    large.write_bytes(bytes(range(256)) * 40_000)  # 10 MB
+    large.write_bytes(b"\xff\xd8\xff" + bytes(range(256)) * 40_000)  # 10 MB
     pieces = list(zip_photos([with_path(library.photos()[0], large)]))
     assert max(map(len, pieces)) < 1.1 * 2**20
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:

@@ -15,6 +15,7 @@ from indexer.catalog import Catalog, FileStat, NewContent, SegmentRow
 from indexer.database import Database
 from indexer.facets import read_facets
 from indexer.filters import Filters
+from indexer.label_rows import labelled, labels_of
 from indexer.schema import MIGRATIONS, tables
 from retrieval.errors import LibraryError
 
@@ -76,7 +77,7 @@ def test_what_is_written_is_read_back(place: Place) -> None:
     assert catalog.photo_at("/p/b.jpg") == second
     content = catalog.content_of(first.id)
     assert content is not None
-    assert catalog.labels(content) == [("cat", 0.75), ("dog", 0.25)]
+    assert labels_of(catalog, content) == [("cat", 0.75), ("dog", 0.25)]
     assert catalog.known_under("/p")[0].keys() == {"/p/a.jpg", "/p/b.jpg"}
     assert catalog.known_under("/p/a")[0] == {}
     catalog.close()
@@ -207,7 +208,7 @@ def test_what_the_network_sees_likeliest_is_named(place: Place) -> None:
             labels = tuple((label, share) for share, label in ranked)
             writer.add_contents([content], "s", [NewContent(path, dict(COLUMNS), labels)])
             writer.put_photos([(FileStat(path, 1, 1), content)])
-    found = catalog.labelled(["cat", "dog"], 9, Filters())
+    found = labelled(catalog, ["cat", "dog"], 9, Filters())
     named = [(str(photo.path), label, share) for photo, label, share in found]
     assert named == [("/p/b", "dog", 0.7), ("/p/a", "cat", 0.5), ("/p/c", "dog", 0.2)]
     facets = read_facets(catalog)

@@ -18,7 +18,7 @@ from indexer.engines.catalogs import open_catalog
 from indexer.repairing import RepairReport, repair
 from indexer.work import working
 from retrieval.errors import LibraryBusyError, LibraryError
-from retrieval.search import read_codes
+from retrieval.layout import read_codes
 from ui.cli import main
 
 

@@ -23,7 +23,8 @@ from indexer.engines.catalogs import open_catalog
 from indexer.segments import SegmentStore
 from retrieval.codes import Coder, shipped_coder
 from retrieval.errors import CodesError
-from retrieval.search import read_codes, stored_rows
+from retrieval.layout import read_codes
+from retrieval.search import stored_rows
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 import retrieval.hamming
 from retrieval.errors import DeviceError, SearchError
 from retrieval.hamming import Codes
+from retrieval.layout import read_codes
 from retrieval.search import (
     Search,
     blend,
     check_faiss_builds,
     merge_rows,
-    read_codes,
     stored_rows,
     write_codes,
     write_rows,

@@ -34,7 +34,7 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
     store = ThumbnailStore(tmp_path / "thumbnails.sqlite")
     store.put({"a": b"one"})
     with closing(sqlite3.connect(tmp_path / "thumbnails.sqlite")) as writer, writer:
-        writer.execute("INSERT INTO thumbnails VALUES ('b', x'00')")
+        writer.execute("INSERT INTO thumbnails VALUES ('b', x'00', 0)")
         assert store.get("a") == b"one"
         assert store.get("b") is None
 

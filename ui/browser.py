@@ -30,7 +30,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from indexer import Library, open_library
-from retrieval.errors import Fc7Error, LibraryError
+from retrieval.errors import Fc7Error, ImageError, LibraryError
+from retrieval.formats import open_picture
 from ui.guard import Guard, is_this_machine
 from ui.landscape import scene_of
 from ui.uploads import Uploads
@@ -207,10 +208,9 @@ def _original(request: Request) -> Response:
     photo_id = parse_photo_id(request.path_params["photo_id"])
     try:
         photo = served_library().photo(photo_id or 0)
-    except LibraryError as error:
+        open_picture(photo.path).close()
+    except (LibraryError, ImageError, OSError) as error:
         raise HTTPException(404) from error
-    if not photo.path.is_file():
-        raise HTTPException(404)
     headers = {
         **_HEADERS,
         "Cache-Control": "private, no-cache",

@@ -28,6 +28,7 @@ from ui.arguments import (
 from ui.checking import add_check_command
 from ui.drawing import add_figure_commands
 from ui.duplicates import add_duplicate_commands
+from ui.keeping import add_keeping_commands
 from ui.mapping import add_map_command
 from ui.measuring import add_measuring_commands
 from ui.planning import add_plan_command
@@ -313,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_library_commands(commands)
     add_watch_command(commands)
     add_check_command(commands)
+    add_keeping_commands(commands)
     _add_network_commands(commands)
     add_album_commands(commands)
     add_map_command(commands)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from indexer import Photo
 from indexer.export import free_name, safe_name
+from retrieval.errors import ImageError
+from retrieval.formats import open_picture
 
 LEFT_OUT = "left out.txt"  # in the ZIP file: the photos that could not be read, and why
 _PIECE = 1 << 20  # bytes read at once
@@ -28,8 +30,8 @@ def zip_photos(photos: Sequence[Photo]) -> Iterator[bytes]:
     with zipfile.ZipFile(out, "w") as archive:
         for photo in photos:
             try:
-                source = photo.path.open("rb")
-            except OSError as error:
+                source = open_picture(photo.path)
+            except (OSError, ImageError) as error:
                 trouble.append(_line(photo, error))
                 continue
             with source, archive.open(_entry(photo, used), "w", force_zip64=True) as entry:
@@ -65,9 +67,10 @@ def _time(photo: Photo) -> tuple[int, int, int, int, int, int]:
     return max(_EPOCH, (taken.year, taken.month, taken.day, taken.hour, taken.minute, taken.second))
 
 
-def _line(photo: Photo, error: OSError) -> str:
+def _line(photo: Photo, error: OSError | ImageError) -> str:
     name = str(Path(photo.path)).encode("utf-8", "replace").decode("utf-8")
-    return f"{name!r}: {error.strerror or error}\n"
+    why = error.reason if isinstance(error, ImageError) else error.strerror
+    return f"{name!r}: {why or error}\n"
 
 
 class _Outlet(io.RawIOBase):

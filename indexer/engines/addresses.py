@@ -28,12 +28,15 @@ def read_addresses(library: Path) -> Addresses:
     file = library / FILE
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return Addresses(**{field.name: found.get(field.name) for field in fields(Addresses)})
+        values = {field.name: found.get(field.name) for field in fields(Addresses)}
+        if not all(value is None or isinstance(value, str) for value in values.values()):
+            raise ValueError(values)
+        return Addresses(**values)
     except FileNotFoundError:
         return Addresses()
     except OSError as error:
         raise LibraryError(f"{file} can't be read: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise LibraryError(f"{file} is damaged: bring it back from a backup") from error
 
 

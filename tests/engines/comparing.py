@@ -14,6 +14,7 @@ import numpy as np
 from indexer.catalog import Catalog
 from indexer.engines.places import Place
 from indexer.engines.shards import committed, planned_files, read_header, read_shard
+from indexer.label_rows import labels_of
 from indexer.segments import SegmentStore
 from retrieval.search import stored_ids, stored_rows
 
@@ -44,7 +45,7 @@ def rows_of(library: Path) -> dict[str, dict[str, Any]]:
             for name in ("segment", "indexed_at"):
                 del columns[name]
             columns["fc7"] = fc7[content]
-            columns["labels"] = catalog.labels(content)
+            columns["labels"] = labels_of(catalog, content)
             columns["thumbnail"] = thumbnails[columns["hash"]]
             found[os.fsdecode(columns.pop("path"))] = columns
     catalog.close()

@@ -16,7 +16,9 @@ from postgres_server import HOUSE, Server, check_line
 
 from indexer import Grouping, Library, open_library
 from indexer.catalog import Catalog, FileStat, NewContent, SegmentRow
+from indexer.conditions import known_labels
 from indexer.engines.postgres import PostgresServer
+from indexer.label_rows import labels_of_photos
 from retrieval.errors import LibraryError
 from retrieval.extractor import Extractor
 
@@ -126,7 +128,7 @@ def test_text_is_ordered_and_compared_as_sqlite_does_it(catalog: Catalog, tmp_pa
             for name in names:
                 writer.put_photos([(FileStat(f"/p/{name}", 1, 2), 1)])
                 writer.add_folder(Path("/f") / name)
-    assert catalog.known_labels() == local.known_labels()
+    assert known_labels(catalog) == known_labels(local)
     assert catalog.folders() == local.folders()
     paths = [photo.path for photo in catalog.photos(offset=0, limit=None)]
     assert paths == [photo.path for photo in local.photos(offset=0, limit=None)]
@@ -147,7 +149,7 @@ def test_more_is_asked_about_at_once_than_a_statement_takes(catalog: Catalog) ->
         one: [f"/p/{one - 1}"] for one in range(1, many + 1)
     }
     ids = [photo.id for found in photos.values() for photo in found]
-    assert catalog.labels_of_photos(ids) == {one: [("cat", 0.5)] for one in ids}
+    assert labels_of_photos(catalog, ids) == {one: [("cat", 0.5)] for one in ids}
     with catalog.write() as writer:
         writer.remove_photos(stat.path for stat in stats)
         writer.replace_segments(["s"], None, range(1, many + 1))

@@ -1,0 +1,91 @@
+"""Commands of `fc7`, each in a process forked for it: what it says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torture.forking import extractor
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    command: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def is_done(self) -> bool:
+        return self.code == 0
+
+    @property
+    def is_refused(self) -> bool:
+        """One clear line, and the exit code that goes with it."""
+        return self.code == 1 and self.err.startswith("fc7: ") and self.err.count("\n") == 1
+
+    def __str__(self) -> str:
+        return f"fc7 {' '.join(self.command)} ended with {self.code} and said {self.err!r}"
+
+
+def fc7(
+    *command: object,
+    user: int | None = None,
+    first: Sequence[Callable[[], object]] = (),
+) -> Said:
+    """Run a command. user: as whom, by number. first: called in its process before it."""
+    words = tuple(map(str, command))
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        pid = os.fork()
+        if not pid:
+            _run(words, out.fileno(), err.fileno(), user, first)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return Said(words, code, out.read(), err.read())
+
+
+def _run(
+    words: tuple[str, ...],
+    out: int,
+    err: int,
+    user: int | None,
+    first: Sequence[Callable[[], object]],
+) -> None:
+    code = 1
+    try:
+        import retrieval.extractor
+        from ui.cli import main
+
+        loaded = extractor()
+        retrieval.extractor.Extractor = lambda *_a, **_k: loaded  # type: ignore[assignment,misc]
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+        for call in first:
+            call()
+        code = main(words)
+    except BaseException:  # noqa: BLE001 - as Python tells of what nobody caught
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def owned_by(folder: Path, user: int) -> None:
+    """Give a folder and all in it to a user."""
+    for one in (folder, *folder.rglob("*")):
+        os.chown(one, user, user, follow_symlinks=False)

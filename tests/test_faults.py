@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,19 +24,18 @@ def fork() -> Iterator[Trials]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["index", "update", "recode", "compaction", "album edits",
-                                  "migration of schema 1"])  # fmt: skip
+@pytest.mark.parametrize("name", ["update", "compaction", "album edits", "migration of schema 1"])
 def test_killed_at_any_moment_a_library_is_whole_and_its_run_can_be_finished(
     fork: Trials, tmp_path: Path, name: str
 ) -> None:
     bench = killed.Bench(name, tmp_path, fork)
     assert killed.at_random(bench, 1).lost == []
-    tried = killed.at_points(bench, every=25)
+    tried = killed.at_points(bench, every=40)
     assert tried.killed
     assert tried.lost == []
 
 
-@pytest.mark.parametrize("name", ["index", "recode"])
+@pytest.mark.parametrize("name", ["recode", "migration of schema 2"])
 def test_a_power_loss_takes_nothing_that_was_committed(
     fork: Trials, tmp_path: Path, name: str
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_power_loss_takes_nothing_that_was_committed(
         bench = power.Bench(name, tmp_path, fork)
     except CantTraceError as error:
         pytest.skip(str(error))
-    tried = power.lose(bench, 8)
+    tried = power.lose(bench, 4)
     assert tried.states
     assert tried.lost == []
 
@@ -62,7 +62,7 @@ def test_a_disk_keeps_what_was_synced_and_of_the_rest_what_it_likes(tmp_path: Pa
         Call("unlink", f"{at}/old"),
     ):
         disk.apply(call)
-    rng = np.random.default_rng(0)
+    rng = random.Random(0)
     assert disk.after("all", rng) == {"old": b"old"}
     assert disk.after("none", rng) == {"b": b"first, second"}
     assert disk.after("data", rng) == {"b": b"first"}
@@ -73,28 +73,25 @@ def test_a_disk_keeps_what_was_synced_and_of_the_rest_what_it_likes(tmp_path: Pa
     assert (tmp_path / "after" / "b").read_bytes() == b"first"
 
 
-@pytest.fixture
-def bench(fork: Trials, tmp_path: Path) -> places.Bench:
+@pytest.fixture(scope="module")
+def bench(fork: Trials, tmp_path_factory: pytest.TempPathFactory) -> places.Bench:
     """Photos that changed, and the library that is to follow."""
     if fork(places.may_mount).error:
         pytest.skip("this user may not mount here: unshare --mount --map-root-user")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    place = tmp_path_factory.mktemp("places")
+    for folder in (place, *place.parents[:2]):
         folder.chmod(0o755)  # scenes with another user
-    return places.Bench(fork, tmp_path / "update", "update", "index")
+    return places.Bench(fork, place / "update", "update", "index")
 
 
-@pytest.mark.parametrize("room", [0, 20_000])
-def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(
-    bench: places.Bench, room: int
-) -> None:
-    assert bench.look(places.full, room) == []
+def test_on_a_full_disk_a_run_ends_with_one_line_and_goes_on_later(bench: places.Bench) -> None:
+    assert bench.look(places.full, 20_000) == []
 
 
 def test_a_library_on_a_read_only_disk_can_be_searched_and_says_that_it_can_not_be_changed(
     bench: places.Bench,
 ) -> None:
     assert bench.look(places.read_only, "mount") == []
-    assert bench.look(places.cut_off, 2) == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")

@@ -101,8 +101,7 @@ class Trials:
 
     def close(self) -> None:
         assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        self._server.communicate()
 
     def _read(self) -> str:
         assert self._server.stdout is not None

@@ -64,7 +64,9 @@ def trace(name: str, library: Path, photos: Path, log: Path, marks: Path) -> str
 
     def do_commit(self: Any, connection: Any) -> None:
         real(self, connection)
-        os.write(handle, catalogue(connection).encode())
+        (_, _, file), *_ = connection.execute("PRAGMA database_list").fetchall()
+        if file:  # else in memory: a schema to compare with
+            os.write(handle, catalogue(connection).encode())
 
     DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
     do(name, library, photos)

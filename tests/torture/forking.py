@@ -209,6 +209,6 @@ def _try(call: tuple[str, str, tuple[Any, ...]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    from torture import forking  # the functions of a trial know it by this name
+    from torture import forking  # noqa: PLW0406  (the functions of a trial know it by this name)
 
     forking._serve()

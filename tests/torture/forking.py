@@ -209,6 +209,5 @@ def _try(call: tuple[str, str, tuple[Any, ...]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    from torture import forking  # noqa: PLW0406  (the functions of a trial know it by this name)
-
-    forking._serve()
+    # The functions of a trial know this file by its name, not as the program.
+    importlib.import_module("torture.forking")._serve()

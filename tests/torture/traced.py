@@ -172,8 +172,7 @@ class _Reader:
     def _open(
         self, table: dict[int, _Opened], words: list[Any], call: str, result: int
     ) -> Iterator[Call]:
-        path = next(os.fsdecode(w) for w in words if isinstance(w, bytes))
-        flags = str(words)
+        path, flags = os.fsdecode(next(w for w in words if isinstance(w, bytes))), str(words)
         if not path.startswith(self._within):
             return
         self._count += 1

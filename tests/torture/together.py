@@ -58,7 +58,7 @@ def rows(share: float) -> Iterator[Row]:
             yield row("readers while a writer holds both files", tried, errors)
             tried, errors = begin_beside_a_writer(home / "begun", pool, browser)
             yield row("commands, a server, its pages meanwhile", tried, errors)
-            tried, errors = read_beside_stopped_runs(home / "stopped", pool, times(60, share))
+            tried, errors = read_beside_stopped_runs(home / "stopped", pool, times(150, share))
             yield row("readers while a run is stopped: at its commits, at random", tried, errors)
             tried, errors = edit_by_two(home / "editing", pool, times(1500, share))
             yield row("album edits by two, beside runs and groupings", tried, errors)
@@ -146,13 +146,16 @@ def read_beside_stopped_runs(
             with stopped_run(library.path, folder, commit) as stopped:
                 tried += len(readers)
                 errors += troubles_of(readers)
-        for moment in range(moments):
-            _add(folder, pool[12:36], 100 + moment)
+        left, turn = moments, 100
+        while left > 0:
+            turn += 1
+            _add(folder, pool[12:36], turn)
             with running(library.path, folder) as run:
                 stopped = True
-                while stopped:
+                while stopped and left > 0:
                     with paused(run, rng) as stopped:
                         if stopped:
+                            left -= 1
                             tried += len(readers)
                             errors += troubles_of(readers)
         errors += damage_of(library.path)

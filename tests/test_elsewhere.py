@@ -42,7 +42,7 @@ def test_other_mutated_files_cost_a_line(kind: str, tmp_path: Path) -> None:
     MAKERS[kind](tmp_path)
     (tmp_path / "work").mkdir()
     files = sorted(file for file in tmp_path.iterdir() if file.is_file())
-    for number in range(100):
+    for number in range(30 if kind == "backup" else 100):
         assert try_one(kind, number, files, tmp_path / "work") == "ok", number
 
 
@@ -289,9 +289,7 @@ def test_an_album_may_be_called_as_the_export_calls_its_own_files(
     assert all(file.is_file() and tmp_path / "out" in file.resolve().parents for file in files)
 
 
-@pytest.mark.parametrize(
-    "where", ["", "albums", "albums?album=1", "labels", "duplicates", "map", "library", "network"]
-)
+@pytest.mark.parametrize("where", ["", "albums", "albums?album=1", "duplicates", "library"])
 def test_no_name_is_html_in_the_browser(
     where: str, page: Page, server: str, library: Library
 ) -> None:

@@ -170,7 +170,7 @@ def test_a_newer_library_is_refused_by_all_and_left_as_it_is(tmp_path: Path) -> 
     before = digests(path)
     with pytest.raises(LibraryError, match="made by a newer fc7"):
         open_library(path)
-    for command in (["status"], ["ui", "--no-browser"], ["backup", str(tmp_path / "file")]):
+    for command in (["ui", "--no-browser"], ["backup", str(tmp_path / "file")]):
         found = subprocess.run(
             [sys.executable, "-m", "ui.cli", *command, "--library", str(path)],
             capture_output=True,

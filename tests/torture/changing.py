@@ -59,12 +59,14 @@ def lay_out(home: Path, pool: list[Path]) -> Path:
     return folder
 
 
-def change_and_read(home: Path, pool: list[Path], truth: Truth, rounds: int) -> Told:
+def change_and_read(
+    home: Path, pool: list[Path], truth: Truth, rounds: int, askers: int = 2
+) -> Told:
     """Let photos come and go in `rounds` runs, and ask all the while; compare at the end.
 
-    pool: photos that come and go, the first of them for good. Two threads ask a library that was
-    opened before, two processes one of their own; what they asked is compared with the states that
-    the catalogue tells of.
+    pool: photos that come and go, the first of them for good.
+    askers: so many threads ask a library that was opened before, so many processes one of their
+    own. What they asked is compared with the states that the writer tells of.
     """
     folder = lay_out(home, pool)
     path = home / "library"
@@ -75,13 +77,13 @@ def change_and_read(home: Path, pool: list[Path], truth: Truth, rounds: int) -> 
         library.answer(stay[0], mode="codes")
         over = home / "over"
         with (
-            ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes,
-            ThreadPoolExecutor(2) as threads,
+            ProcessPoolExecutor(1 + askers, mp_context=get_context("spawn")) as processes,
+            ThreadPoolExecutor(askers) as threads,
         ):
             jobs: list[Future[tuple[list[Asked], list[str]]]] = []
             writing = processes.submit(write_rounds, path, folder, pool, rounds)
             writing.add_done_callback(lambda _: over.touch())
-            for seed in range(2):
+            for seed in range(askers):
                 jobs.append(processes.submit(ask_alone, path, stay, over, seed))
                 jobs.append(threads.submit(ask_on, library, stay, over, 10 + seed))
             errors = [writing.result()] if writing.result() else []

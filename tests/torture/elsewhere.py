@@ -61,7 +61,7 @@ def mutated(kind: str, place: Path, count: int) -> Row:
     place.mkdir(parents=True)
     MAKERS[kind](place)
     found = troubles(kind, place, count)
-    return Row("elsewhere", f"{NAMES[kind]}: read, or refused with a line", count, len(found),
+    return Row("elsewhere", f"{NAMES[kind]}: read, or one line", count, len(found),
                "; ".join(found[:3]))  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def fuzzed(place: Path, seconds: int) -> Row:
         for number, data in enumerate(files):
             (corpus / f"{format}-{number}").write_bytes(data)
     old = set(finds.iterdir())
-    end, units, coverage, ends = time.monotonic() + seconds, 0, 0, 0
+    end, units, coverage, ends, ours = time.monotonic() + seconds, 0, 0, 0, 0
     told = ""
     while (left := round(end - time.monotonic())) > 0 and ends < 100:
         done = _fuzz(corpus, finds, left)
@@ -59,6 +59,8 @@ def fuzzed(place: Path, seconds: int) -> Row:
         ran = re.findall(r"number_of_executed_units: (\d+)", told) or re.findall(r"#(\d+)\t", told)
         units += int(ran[-1]) if ran else 0
         coverage = max([coverage, *map(int, re.findall(r"cov: (\d+)", told))])
+        # Python's own error is a bug of ours, even where a worker's answer would be refused for it.
+        ours += "Uncaught Python exception" in told
         if done.returncode:
             ends += 1
             if not ran:
@@ -71,7 +73,9 @@ def fuzzed(place: Path, seconds: int) -> Row:
         note += f"; ended the fuzzer: {len(found)}, by the real road: {dict(judged)}, in {finds}"
     if ends > len(found):  # it ended without a file: the fuzzer itself fell
         note += f"; {_last_error(told)}"
-    return Row("fuzzing", what, units, lost + max(0, ends - len(found)), note)
+    if ours:
+        note += f"; errors of Python: {ours}, the last one {_last_error(told)}"
+    return Row("fuzzing", what, units, max(lost, ours) + max(0, ends - len(found)), note)
 
 
 def judge(file: Path) -> str:

@@ -20,22 +20,24 @@ from serving import HOUSE
 
 from indexer import Library, open_library
 
-# It holds the locks that a run holds in its commits, of both files, as long as its stdin is open.
+# It holds what a run holds in its commits, of both files, as long as its stdin is open.
 _HOLD = """
 import sqlite3, sys
 from pathlib import Path
-catalog, thumbnails = (
-    sqlite3.connect(Path(sys.argv[1]) / name, isolation_level=None)
-    for name in ("catalog.sqlite", "thumbnails.sqlite")
-)
-catalog.execute("BEGIN IMMEDIATE")
-catalog.execute("INSERT INTO settings (key, value) VALUES ('held', 'yes')")
-catalog.execute("DELETE FROM photos")
+from indexer.engines.catalogs import open_catalog
+path = Path(sys.argv[1])
+thumbnails = sqlite3.connect(path / "thumbnails.sqlite", isolation_level=None)
 thumbnails.execute("BEGIN IMMEDIATE")
 thumbnails.execute("DELETE FROM thumbnails")
-print("held", flush=True)
-sys.stdin.read()
-catalog.execute("ROLLBACK")
+try:
+    with open_catalog(path).write() as writer:
+        writer.remove_photos(writer.paths_of(1))
+        writer.set(generation="held")
+        print("held", flush=True)
+        sys.stdin.read()
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    thumbnails.execute("ROLLBACK")
 print("given back", flush=True)
 """
 
@@ -64,6 +66,7 @@ def held(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process has begun to write both files of a library, and goes on doing so."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(path)],
+        cwd=HOUSE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -54,7 +54,9 @@ class Tally:
 
     read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    fell: list[str] = field(default_factory=list)  # files at which a worker fell
+    fell: list[str] = field(
+        default_factory=list
+    )  # files that were read at the second try, as a worker fell
     wrong: list[str] = field(default_factory=list)  # neither a sound picture nor a known reason
     peak_bytes: int = 0  # of a worker
     slowest: float = 0.0  # seconds, by the clock
@@ -71,7 +73,7 @@ class Tally:
         crashed, long = self.reasons[workers.CRASHES], self.reasons[workers.TOO_LONG]
         told = (
             f"{self.read:,} read, {self.reasons.total():,} refused ({crashed} crash their decoder, "
-            f"{long} take too long); workers that fell: {len(self.fell)}, their peak "
+            f"{long} take too long), {len(self.fell)} at the second try; workers' peak "
             f"{self.peak_bytes / 1e6:,.0f} MB, slowest {self.slowest:.1f} s"
         )
         return "; ".join([told, *self.fell[:5], *self.wrong[:5]])
@@ -127,7 +129,7 @@ def tally_of(files: Iterable[tuple[str, bytes]]) -> Tally:
             tally.wrong.append(f"{name}: {error!r}")
         tally.slowest = max(tally.slowest, time.monotonic() - begun)
         fresh = _worker()
-        if worker not in (None, fresh):
+        if worker is not None and fresh is not None and worker != fresh:
             tally.fell.append(name)
         worker = fresh
         if fresh is not None and number % 50 == 0:

@@ -59,9 +59,11 @@ def rows(share: float) -> Iterator[Row]:
         with open_library(path) as library:
             alone, right = ask_alone(library, questions)
             load = ask_in_threads(library, questions, right)
-        yield _row("searches by 20 threads of one process", load, alone)
-        load = ask_in_processes(path, [one for one in questions if one[0] != "upload"], right)
-        yield _row("searches by 20 processes", load, alone)
+            yield _row("searches by 20 threads of one process", load, alone)
+            stored = [one for one in questions if one[0] != "upload"]  # needs no network
+            lone, _ = ask_alone(library, stored)
+        load = ask_in_processes(path, stored, right)
+        yield _row("searches by 20 processes", load, lone)
         with server_of(path) as (address, server):
             one, load = fetch_by_many(address, path, times(400, share))
             note = f"server {peak_mb(server.process.pid):,.0f} MB"
@@ -135,8 +137,8 @@ def ask_alone(
     library: Library, questions: Sequence[Question]
 ) -> tuple[Load, dict[Question, object]]:
     """What one user gets, once all is loaded."""
-    for way in WAYS:
-        put(library, next(one for one in questions if one[0] == way))
+    for way, number in dict(questions).items():  # all is loaded then
+        put(library, (way, number))
     seconds, right = [], {}
     for question in questions:
         begun = time.perf_counter()

@@ -74,7 +74,8 @@ class Sample:
     """What a process takes at a moment. Memory in MB."""
 
     rss: float
-    pss: float
+    pss: float  # pages that others have too count in part: it moves with them
+    anonymous: float  # its own, of no file
     handles: int
     threads: int
     children: int
@@ -95,6 +96,7 @@ def sample(pid: int) -> Sample:
     return Sample(
         rss=rollup["Rss"] / 1024,
         pss=rollup["Pss"] / 1024,
+        anonymous=rollup["Anonymous"] / 1024,
         handles=len(list((place / "fd").iterdir())),
         threads=_numbers(place / "status")["Threads"],
         children=children,

@@ -45,8 +45,8 @@ _EVERY = 30.0
 _SAMPLES = 24  # at least, however short the soak is
 _KEPT = 150.0  # seconds; Streamlit keeps the session of a closed window for two minutes
 # What a level process may differ by between two quarters, beside the noise of its own samples.
-_SLACK = {"rss": 0.05, "pss": 0.05}  # of itself
-_SLACK_OF_COUNTS = 4
+_SLACK = {"rss": 0.05, "anonymous": 0.05, "handles": 0.1, "threads": 0.1, "children": 0.1}
+_LEAST_SLACK = 4  # of each, in MB or in number
 
 
 def rows(share: float) -> Iterator[Row]:
@@ -91,7 +91,7 @@ def soak(home: Path, seconds: float, photos: int = PHOTOS) -> Iterator[Row]:
     yield _row("faults that they told of, or left", len(pids), errors)
     write_samples(samples)
     for name, own in samples.items():
-        grown = {what: told for what in Sample.names() if (told := growth(own, what))}
+        grown = {what: told for what in _SLACK if (told := growth(own, what))}
         for what, text in grown.items():
             print(f"{name}: {what} grew {text}", file=sys.stderr)
         # In a shorter quarter no session has ended yet.
@@ -155,8 +155,7 @@ def growth(samples: Sequence[tuple[float, Sample]], what: str) -> str:
     second, last = values[quarter : 2 * quarter], values[-quarter:]
     before, after = statistics.median(second), statistics.median(last)
     noise = 1.4826 * statistics.median(abs(value - before) for value in second)
-    slack = _SLACK[what] * before if what in _SLACK else _SLACK_OF_COUNTS
-    grown = after - before > max(slack, 3 * noise)
+    grown = after - before > max(_LEAST_SLACK, _SLACK[what] * before, 3 * noise)
     return f"from {before:,.0f} to {after:,.0f}" if grown else ""
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,9 @@ _KINDS = ("exact", "exact", "shortlist", "photos", "label", "files")
 _DRAWN = 60  # pictures; each file has one of them and bytes of its own
 _STAY = 40  # photos that are never touched
 _PAUSE = 1.0  # seconds between changes
+# Seconds from one visitor to the next, however quick the machine is: what a server holds goes with
+# how many there were in the last two minutes.
+_VISITS = 12.0
 _BETWEEN = 60.0  # seconds between commands of a terminal
 _GONE = ("there is no album", "no photo ", "it was removed")
 
@@ -152,6 +156,7 @@ def browse_on(address: str, path: Path, contents: Contents, over: Event) -> tupl
 
     def visit() -> None:
         nonlocal visits
+        begun = time.monotonic()
         troubles: list[str] = []
         with new_context(browser) as context:
             page = context.new_page()
@@ -161,6 +166,7 @@ def browse_on(address: str, path: Path, contents: Contents, over: Event) -> tupl
                 _look(page, address, photo.id, contents.any(), rng)
                 visits += 1
         assert not troubles, troubles
+        over.wait(max(0.0, _VISITS - (time.monotonic() - begun)))
 
     with chromium() as browser, open_library(path, create=False) as library:
         _, errors = _on(over, visit, pause=0.0)

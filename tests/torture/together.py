@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving import HOUSE, serving
 
@@ -37,6 +38,9 @@ from torture.states import Truth
 from torture.table import Row, times
 from ui.chromium import chromium
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 PART = "together"
 GALLERY = HOUSE / "data" / "gallery"
 _PATIENCE = 300.0  # seconds until what must come in the end counts as lost
@@ -50,8 +54,10 @@ def rows(share: float) -> Iterator[Row]:
         told = change_and_read(home / "changing", pool, truth, times(300, share))
         yield _row("answers while runs commit, merge, recode", told)
         with chromium() as browser:
-            tried, errors = read_beside_a_writer(home / "held", pool, page_readers_of(browser))
-            yield row("readers, commands, pages while a writer holds both files", tried, errors)
+            tried, errors = read_beside_a_writer(home / "held", pool)
+            yield row("readers while a writer holds both files", tried, errors)
+            tried, errors = begin_beside_a_writer(home / "begun", pool, browser)
+            yield row("commands, a server, its pages meanwhile", tried, errors)
             tried, errors = read_beside_stopped_runs(home / "stopped", pool, times(60, share))
             yield row("readers while a run is stopped: at its commits, at random", tried, errors)
             tried, errors = edit_by_two(home / "editing", pool, times(1500, share))
@@ -99,27 +105,28 @@ def make_library(home: Path, photos: Sequence[Path]) -> Library:
 # --- readers beside a writer
 
 
-def read_beside_a_writer(
-    home: Path, pool: Sequence[Path], pages: object = None
-) -> tuple[int, list[str]]:
-    """How many readers there were, and which failed, or saw what was not committed.
-
-    pages: makes readers that look at the pages of a server; see `torture.pages`.
-    """
+def read_beside_a_writer(home: Path, pool: Sequence[Path]) -> tuple[int, list[str]]:
+    """How many readers there were, and which failed, or saw what was not committed."""
     with make_library(home, pool[:20]) as library:
-        readers = {
-            **readers_of(library, pool[-1].read_bytes()),
-            **fresh_readers_of(library.path, pool[-1]),
-        }
-        with serving(library.path) as address:
-            routes = {**routes_of(address, library), **(pages(address) if callable(pages) else {})}
-            before = answers_of({**readers, **routes})
+        readers = readers_of(library, pool[-1].read_bytes())
+        before = answers_of(readers)
         with held(library.path):
             errors = differences(readers, before)
-            with serving(library.path) as address:  # it also starts
-                routes = routes_of(address, library)
-                routes = {**routes, **(pages(address) if callable(pages) else {})}
-                errors += differences(routes, before)
+    return len(before), errors
+
+
+def begin_beside_a_writer(
+    home: Path, pool: Sequence[Path], browser: Browser
+) -> tuple[int, list[str]]:
+    """The same of commands, and of a server and its pages, that also begin meanwhile."""
+    looks = page_readers_of(browser)
+    with make_library(home, pool[:20]) as library:
+        commands = fresh_readers_of(library.path, pool[-1])
+        with serving(library.path) as address:
+            before = answers_of({**commands, **routes_of(address, library), **looks(address)})
+        with held(library.path), serving(library.path) as address:
+            readers = {**commands, **routes_of(address, library), **looks(address)}
+            errors = differences(readers, before)
     return len(before), errors
 
 

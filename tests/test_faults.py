@@ -30,7 +30,7 @@ def test_killed_at_any_moment_a_library_is_whole_and_its_run_can_be_finished(
 ) -> None:
     bench = killed.Bench(name, tmp_path, fork)
     assert killed.at_random(bench, 1).lost == []
-    tried = killed.at_points(bench, every=40)
+    tried = killed.at_points(bench, every=100)
     assert tried.killed
     assert tried.lost == []
 

@@ -8,11 +8,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torture.forking import extractor
-
-NOBODY = 65534
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +36,14 @@ class Said:
 
 def fc7(
     *command: object,
-    user: int | None = None,
     first: Sequence[Callable[[], object]] = (),
 ) -> Said:
-    """Run a command. user: as whom, by number. first: called in its process before it."""
+    """Run a command. first: called in its process before it."""
     words = tuple(map(str, command))
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         pid = os.fork()
         if not pid:
-            _run(words, out.fileno(), err.fileno(), user, first)
+            _run(words, out.fileno(), err.fileno(), first)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         out.seek(0)
         err.seek(0)
@@ -58,7 +54,6 @@ def _run(
     words: tuple[str, ...],
     out: int,
     err: int,
-    user: int | None,
     first: Sequence[Callable[[], object]],
 ) -> None:
     code = 1
@@ -70,10 +65,6 @@ def _run(
         retrieval.extractor.Extractor = lambda *_a, **_k: loaded  # type: ignore[assignment,misc]
         os.dup2(out, 1)
         os.dup2(err, 2)
-        if user is not None:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
         for call in first:
             call()
         code = main(words)
@@ -83,9 +74,3 @@ def _run(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def owned_by(folder: Path, user: int) -> None:
-    """Give a folder and all in it to a user."""
-    for one in (folder, *folder.rglob("*")):
-        os.chown(one, user, user, follow_symlinks=False)

@@ -21,10 +21,17 @@ from serving import serving
 import indexer.coding
 import indexer.pipeline
 from indexer.storing import Store
-from torture.commands import NOBODY, Said, fc7, owned_by
+from torture.commands import Said, fc7
 from torture.forking import Trials, trials
 from torture.libraries import Summary, differences, draw, problems, summary
-from torture.mounting import detach, make_read_only, mount_memory, own_mounts, show_again
+from torture.mounting import (
+    detach,
+    make_read_only,
+    mount_memory,
+    obey_modes,
+    own_mounts,
+    show_again,
+)
 from torture.operations import BATCH, do, prepare
 from torture.table import Row, times
 
@@ -61,10 +68,9 @@ def run(
     what: str,
     library: Path,
     photos: Path,
-    user: int | None = None,
     first: Sequence[Callable[[], object]] = (),
 ) -> Said:
-    return fc7(*_words(what, library, photos), user=user, first=[small, *first])
+    return fc7(*_words(what, library, photos), first=[small, *first])
 
 
 class Bench:
@@ -146,23 +152,20 @@ def read_only(folder: Path, what: str, expected: Summary, how: str) -> list[str]
     """A library that can't be written, and its photos still can be searched."""
     disk = _disk(folder)
     library, photos = disk / "library", folder / "photos"
-    user = None
     before = run("search", library, photos)
     if how == "mount":
         make_read_only(disk)
-    elif how == "modes":  # its owner said so
-        user = NOBODY
-        owned_by(library, NOBODY)
+    else:  # its owner said so
         _chmod(library, 0o555, 0o444)
     wrong = []
     for one in READING:
-        said = run(one, library, photos, user=user)
+        said = run(one, library, photos, first=[obey_modes])
         if not said.is_done or said.err:
             wrong.append(str(said))
         if one == "search" and said.out != before.out:
             wrong.append(f"found {said.out} instead of {before.out}")
     for one in WRITING:
-        said = run(one, library, photos, user=user)
+        said = run(one, library, photos, first=[obey_modes])
         if not said.is_refused:
             wrong.append(str(said))
     if how == "mount":
@@ -173,15 +176,16 @@ def read_only(folder: Path, what: str, expected: Summary, how: str) -> list[str]
 
 
 def forbidden(folder: Path, what: str, expected: Summary) -> list[str]:
-    """A library of somebody else."""
+    """A library that may not be read."""
     disk = _disk(folder)
     library, photos = disk / "library", folder / "photos"
-    _chmod(library, 0o700, 0o600)
+    library.chmod(0)
     wrong = []
     for one in (*READING, *WRITING):
-        said = run(one, library, photos, user=NOBODY)
+        said = run(one, library, photos, first=[obey_modes])
         if not said.is_refused:
             wrong.append(str(said))
+    library.chmod(0o755)
     return wrong + _finish(folder, what, library, expected)
 
 
@@ -189,13 +193,12 @@ def unreadable(folder: Path, what: str, expected: Summary) -> list[str]:
     """Photos that may not be read, and a folder that may not be listed; later they may."""
     disk = _disk(folder)
     library, photos = disk / "library", folder / "photos"
-    owned_by(library, NOBODY)
     known = set(summary(library).photos)
     closed = [*sorted(photos.glob("0*.png"))[:3], *photos.glob("new")]
     modes = [(one, one.stat().st_mode) for one in closed]
     for one in closed:
         one.chmod(0)
-    said = run(what, library, photos, user=NOBODY)
+    said = run(what, library, photos, first=[obey_modes])
     wrong = [] if said.is_done else [str(said)]
     gone = known - set(summary(library).photos)
     wrong += [f"{one} was given up" for one in closed if str(one) in gone]
@@ -302,7 +305,6 @@ def rows(share: float) -> Iterator[Row]:
         if fork(may_mount).error:
             yield Row("places", "nothing: this user may not mount here", 0, 0)
             return
-        Path(scratch).chmod(0o755)
         for prepared, what in (("index", "index"), ("update", "index"), ("compaction", "index"),
                                ("many", "codes"), ("many", "albums")):  # fmt: skip
             bench = Bench(fork, Path(scratch) / f"{prepared}-{what}", prepared, what)
@@ -314,12 +316,11 @@ def rows(share: float) -> Iterator[Row]:
         yield _row(
             "a disk mounted to be read only", [bench.look(read_only, "mount") for _ in again]
         )
-        if os.getuid() == 0:
-            found = [bench.look(read_only, "modes") for _ in again]
-            yield _row("a library that its owner made unwritable", found)
-            yield _row("a library of another user", [bench.look(forbidden) for _ in again])
-            found = [bench.look(unreadable) for _ in again]
-            yield _row("photos and folders that may not be read for a while", found)
+        found = [bench.look(read_only, "modes") for _ in again]
+        yield _row("a library that its owner made unwritable", found)
+        yield _row("a library that may not be read", [bench.look(forbidden) for _ in again])
+        found = [bench.look(unreadable) for _ in again]
+        yield _row("photos and folders that may not be read for a while", found)
         found = [bench.look(cut_off, after) for after in range(1, 1 + times(6, share))]
         yield _row("a library that was cut off, on a read-only disk", found)
         yield _row("its pages in the browser", [bench.look(browsed)])

@@ -32,6 +32,7 @@ from retrieval.errors import LibraryError
 Order = Literal["time", "closeness"]
 _MEASURED = 2048  # photos of an album that say which is its cover, 32 MB
 _LONGEST_NAME = 200  # characters
+_Shown = frozenset[tuple[int, int]]  # photos with their contents
 _FILLED = 0.6  # of an album and of a folder must be the same photos for it to lend its name
 
 
@@ -195,19 +196,21 @@ class Albums:
         with self._catalog.snapshot() as view:
             now = rows.read_facts(view)
             known = rows.read_known(view)
-            report = self._report(view, known, _regroup(known, groups, now, how), now)
+            report = self._report(view, known, _regroup(known, groups, now, how), now, {})
         grouped = {photo: fact.content for photo, fact in facts.items()}
         return Proposal(how, groups, _fingerprint(grouped), report)
 
     def keep(self, proposal: Proposal) -> GroupReport:
         """Do what was proposed, with the albums and photos as they are by now."""
         how = proposal.how
+        # What takes long comes first: a run's commits wait for what is done while writing.
+        told = at_one_moment(self._catalog, lambda view: self._tell(view, proposal))
         with self._catalog.write(contents=False) as writer:
             now = rows.read_facts(writer)
             known = rows.read_known(writer)
             after = _regroup(known, proposal.groups, now, how)
-            report = self._report(writer, known, after, now)
-            self._store(writer, known, after, now)
+            report = self._report(writer, known, after, now, told)
+            self._store(writer, known, after, now, told)
             writer.set(
                 albums_number=str(how.number or ""),
                 albums_granularity=repr(how.granularity),
@@ -216,12 +219,24 @@ class Albums:
             )
         return report
 
+    def _tell(self, view: Catalog, proposal: Proposal) -> dict[_Shown, About]:
+        """What is to be said of the albums that would change now, by what they show."""
+        facts, known = rows.read_facts(view), rows.read_known(view)
+        after = _regroup(known, proposal.groups, facts, proposal.how)
+        before = {album.id: album.photos for album in known}
+        return {
+            _shown(album.photos, facts): self._about(view, album.photos, facts)
+            for album in after
+            if album.id is None or album.photos != before[album.id]
+        }
+
     def _report(
         self,
         source: Catalog | Writer,
         known: Sequence[Known],
         after: Sequence[Regrouped],
         facts: Mapping[int, Fact],
+        told: Mapping[_Shown, About],
     ) -> GroupReport:
         albums = rows.read_albums(source)
         given = {album.id: album.name for album in albums if album.named}
@@ -231,7 +246,9 @@ class Albums:
             old = before.get(album.id, frozenset()) if album.id is not None else frozenset[int]()
             came, went = len(album.photos - old), len(old - album.photos)
             if came or went:
-                name = given.get(album.id or 0) or self._title(source, album.photos, facts)
+                about = told.get(_shown(album.photos, facts))
+                title = about.title if about else self._title(source, album.photos, facts)
+                name = given.get(album.id or 0) or title
                 changes.append(Change(name, album.id, len(old), len(album.photos), came, went))
         stay = {album.id for album in after}
         names = {album.id: album.name for album in albums}
@@ -248,6 +265,7 @@ class Albums:
         known: Sequence[Known],
         after: Sequence[Regrouped],
         facts: Mapping[int, Fact],
+        told: Mapping[_Shown, About],
     ) -> None:
         before = {album.id: album.photos for album in known}
         rows.remove_albums(writer, before.keys() - {album.id for album in after})
@@ -257,7 +275,9 @@ class Albums:
             if album.photos != old:
                 rows.forget_photos(writer, id_, old - album.photos)
                 rows.put_photos(writer, id_, album.photos - old)
-                rows.describe_album(writer, id_, self._about(writer, album.photos, facts))
+                about = told.get(_shown(album.photos, facts))  # else it has changed since
+                about = about or self._about(writer, album.photos, facts)
+                rows.describe_album(writer, id_, about)
 
     # --- a person's word
 
@@ -337,16 +357,20 @@ class Albums:
 
     # --- what is said of an album
 
-    def _about(self, writer: Writer, photos: frozenset[int], facts: Mapping[int, Fact]) -> About:
+    def _about(
+        self, source: Catalog | Writer, photos: frozenset[int], facts: Mapping[int, Fact]
+    ) -> About:
         from retrieval.clustering import cohesion, medoid
 
         if not photos:
             return About("no photos", None, None)
         some = sorted(photos)[:: -(-len(photos) // _MEASURED)]
-        # Nobody else writes meanwhile: what is committed is what the writer sees.
-        descriptors = at_one_moment(self._catalog, self._rows)
+        if isinstance(source, Catalog):
+            descriptors = self._rows(source)
+        else:  # nobody else writes meanwhile: what is committed is what the writer sees
+            descriptors = at_one_moment(self._catalog, self._rows)
         described = descriptors([facts[photo].content for photo in some])
-        title = self._title(writer, photos, facts)
+        title = self._title(source, photos, facts)
         return About(title, some[medoid(described)], cohesion(described))
 
     def _title(
@@ -358,6 +382,10 @@ class Albums:
         folder, inside = Counter(fact.path.parent for fact in own).most_common(1)[0]
         fills = inside >= _FILLED * max(len(own), rows.count_under(source, folder))
         return title_of(len(own), labels, folder.name if fills else "", dates)
+
+
+def _shown(photos: Collection[int], facts: Mapping[int, Fact]) -> _Shown:
+    return frozenset((photo, facts[photo].content) for photo in photos)
 
 
 def _checked(name: str) -> str:

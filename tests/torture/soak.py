@@ -43,8 +43,8 @@ _SECONDS = 3600.0
 _EVERY = 30.0
 _SAMPLES = 24  # at least, however short the soak is
 _KEPT = 150.0  # seconds; Streamlit keeps the session of a closed window for two minutes
-# What a level process may differ by between two quarters, as a share. Handles and threads go with how
-# many visitors there happened to be in the last two minutes.
+# What a level process may differ by between two quarters, as a share. Handles and threads go with
+# how many visitors there happened to be in the last two minutes.
 _SLACK = {"rss": 0.05, "anonymous": 0.05, "handles": 0.25, "threads": 0.25, "children": 0.25}
 _LEAST_SLACK = 4  # of each, in MB or in number
 

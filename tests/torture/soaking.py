@@ -28,7 +28,7 @@ from torture.states import Asked, Truth
 from ui.chromium import chromium
 
 _KINDS = ("exact", "exact", "shortlist", "photos", "label", "files")
-_DRAWN = 60  # pictures; each file has one of them and bytes of its own
+_DRAWN = 350  # pictures; each file has one of them and bytes of its own
 _STAY = 40  # photos that are never touched
 _PAUSE = 1.0  # seconds between changes
 # Seconds from one visitor to the next, however quick the machine is: what a server holds goes with

@@ -42,7 +42,7 @@ def rows_of(library: Path) -> dict[str, dict[str, Any]]:
         for row in connection.execute(query + "ON c.id = p.content"):
             columns = dict(row)
             content = columns.pop("id")
-            for name in ("segment", "indexed_at"):
+            for name in ("segment", "indexed_at", "checksum"):  # which is of these two as well
                 del columns[name]
             columns["fc7"] = fc7[content]
             columns["labels"] = labels_of(catalog, content)

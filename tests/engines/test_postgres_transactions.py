@@ -187,18 +187,18 @@ INDEX = """
 import os, sys, time
 from pathlib import Path
 import indexer.pipeline
-from indexer.segments import SegmentStore
+from indexer.catalog import Writer
 indexer.pipeline.BATCH = 3
-store, done = SegmentStore._store, 0
+add, done = Writer.add_contents, 0
 def waiting(*arguments):  # in the middle of the third transaction, for the server to go away
     global done
-    result = store(*arguments)
+    result = add(*arguments)
     done += 1
     if done == 3:
         print("inside", flush=True)
         sys.stdin.readline()
     return result
-SegmentStore._store = waiting
+Writer.add_contents = waiting
 from ui.cli import main
 sys.exit(main(["index", sys.argv[1], "--library", sys.argv[2]]))
 """

@@ -191,7 +191,7 @@ class Catalog:
 
     def hashes(self) -> set[str]:
         """Of all contents that have photos."""
-        return {row.hash for row in self.rows(sa.select(t.contents).where(_has_photo()))}
+        return {row.hash for row in self.rows(sa.select(t.contents.c.hash).where(_has_photo()))}
 
     def hidden_contents(self) -> list[int]:
         """Contents whose photos are gone, but whose rows are still in a segment."""

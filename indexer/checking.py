@@ -98,13 +98,14 @@ def inspect(library: Path, tell: Callable[[int, int], None] | None = None) -> Ch
     try:
         with closing(open_catalog(library)) as catalog:
             problems += _of_catalog(catalog)
-            counts = catalog.count(), len(catalog.segments()), len(catalog.hashes())
+            hashes = catalog.hashes()
+            counts = catalog.count(), len(catalog.segments()), len(hashes)
             with closing(open_store(library, catalog)) as vectors:
                 coders = CoderStore(library / "coders")
                 problems += _of_vectors(catalog, vectors, coders, tell)
             if counts[0]:
                 thumbnails = ThumbnailStore(library / "thumbnails.sqlite")
-                problems += _of_thumbnails(thumbnails, catalog.hashes())
+                problems += _of_thumbnails(thumbnails, hashes)
     except LibraryError as error:  # nothing more can be read
         problems.append(Problem("catalog", _CATALOG, str(error)))
     return CheckReport(*counts, tuple(problems))
@@ -160,11 +161,16 @@ def _of_vectors(
             tell(done, len(segments))
 
 
-def _wrong_with_rows(catalog: Catalog, path: Path, segment: SegmentRow) -> str | None:
+def _wrong_with_file(path: Path, sha256: str | None) -> str | None:
+    """sha256: None if none is known."""
     if not path.is_file():
         return "is missing"
-    if segment.sha256 not in (None, file_sha256(path)):
-        return "changed by itself"
+    return None if sha256 in (None, file_sha256(path)) else "changed by itself"
+
+
+def _wrong_with_rows(catalog: Catalog, path: Path, segment: SegmentRow) -> str | None:
+    if why := _wrong_with_file(path, segment.sha256):
+        return why
     try:
         ids = stored_ids(path)
     except SearchError:
@@ -177,10 +183,8 @@ def _wrong_with_rows(catalog: Catalog, path: Path, segment: SegmentRow) -> str |
 def _wrong_with_codes(
     path: Path, segment: SegmentRow, coder: Coder, rows: NDArray[np.float16]
 ) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    if segment.codes_sha256 not in (None, file_sha256(path)):
-        return "changed by itself"
+    if why := _wrong_with_file(path, segment.codes_sha256):
+        return why
     try:
         codes = read_codes(path)
     except SearchError:

@@ -8,7 +8,6 @@ every segment aside, and then changes that one setting: cut off before, the old 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +54,7 @@ class CoderStore:
         make_folder(self._folder)
         partial = self._folder / "coder.partial"
         write_coder(partial, coder, about)
-        with partial.open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        name = file_sha256(partial)[:16]
         sync(partial)
         partial.replace(self.path(name))
         sync(self._folder)

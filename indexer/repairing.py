@@ -31,8 +31,8 @@ from indexer.coding import CoderStore, use_coder
 from indexer.engines.catalogs import open_catalog
 from indexer.engines.stores import open_store
 from indexer.pipeline import BATCH, describe, read_file
-from indexer.segments import SegmentStore, file_sha256
-from indexer.storing import Described, Read
+from indexer.segments import SegmentStore
+from indexer.storing import Read
 from indexer.thumbnails import ThumbnailStore
 from indexer.work import working
 from retrieval.errors import CodesError, LibraryError, SearchError
@@ -96,6 +96,8 @@ class _Mending:
             kinds.setdefault(one.kind, []).append(one)
         if "catalog" in kinds:
             repair_rows.make_indexes(self._catalog)
+        if self._thumbnails.is_unreadable():
+            self._thumbnails.clear()
         rows = {one.which: one.rows for one in kinds.get("rows", [])}
         with self._catalog.write() as writer:
             yield from _mend_rows(writer, rows)
@@ -161,9 +163,10 @@ class _Mending:
         contents = [
             replace(one, columns=one.columns | {"indexed_at": now}) for one in described.contents
         ]
+        segment = self._store.write(np.array(ids), described.fc7.astype(np.float32), contents)
+        hashes = (content.hash for content in contents)
+        self._thumbnails.put(dict(zip(hashes, described.thumbnails, strict=True)))
         with self._catalog.write() as writer:
-            segment = self._store.write(np.array(ids), described.fc7.astype(np.float32), contents)
-            self._put_thumbnails(described)
             writer.add_segment(segment)
             repair_rows.put_contents(writer, ids, segment.name, contents)
         return len(ids)
@@ -206,15 +209,11 @@ class _Mending:
             with suppress(SearchError):
                 ids = np.sort(stored_ids(self._store.path(name)))
                 if np.array_equal(ids, self._catalog.contents_in(name)):
-                    sums = file_sha256(self._store.path(name)), self._store.encode(name)
-                    row = replace(known[name], rows=len(ids), sha256=sums[0], codes_sha256=sums[1])
-                    noted.append(row)
+                    noted.append(self._store.with_sums(replace(known[name], rows=len(ids))))
         with self._catalog.write() as writer:
             writer.put_sums(noted)
 
     def _make_thumbnails(self, problem: Problem) -> None:
-        if self._thumbnails.is_unreadable():
-            self._thumbnails.clear()
         missing = self._thumbnails.damaged(problem.hashes)
         self._thumbnails.remove(missing)
         ids = repair_rows.contents_of(self._catalog, missing)
@@ -226,12 +225,6 @@ class _Mending:
             }
             if made:
                 self._thumbnails.put(made)
-
-    def _put_thumbnails(self, described: Described) -> None:
-        hashes = (content.hash for content in described.contents)
-        if self._thumbnails.is_unreadable():
-            self._thumbnails.clear()
-        self._thumbnails.put(dict(zip(hashes, described.thumbnails, strict=True)))
 
     def _load(self) -> Extractor:
         from retrieval.extractor import Extractor  # torch: only if it is needed

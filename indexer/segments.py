@@ -115,11 +115,14 @@ class SegmentStore:
                 file.unlink()
         self._note_sums(catalog)
 
+    def with_sums(self, segment: SegmentRow) -> SegmentRow:
+        """A segment with the checksums of its files as they are; its codes are made if need be."""
+        sha256 = file_sha256(self.path(segment.name))
+        return replace(segment, sha256=sha256, codes_sha256=self.encode(segment.name))
+
     def _note_sums(self, catalog: Catalog) -> None:
         old = [
-            replace(
-                one, sha256=file_sha256(self.path(one.name)), codes_sha256=self.encode(one.name)
-            )
+            self.with_sums(one)
             for one in catalog.segments()
             if one.sha256 is None and self.path(one.name).is_file()
         ]
@@ -173,7 +176,7 @@ class SegmentStore:
     def _store(self, rows: int, write: Callable[[Path], object]) -> SegmentRow:
         name = f"{uuid.uuid4().hex}.faiss"
         self._place(name, write)
-        return SegmentRow(name, rows, file_sha256(self.path(name)), self.encode(name))
+        return self.with_sums(SegmentRow(name, rows))
 
     def _place(self, name: str, write: Callable[[Path], object]) -> None:
         partial = self._folder / (name + _PARTIAL)

@@ -28,14 +28,14 @@ from typing import BinaryIO
 from indexer.archive import Archive, Member, write_archive
 from indexer.aside import already_there, aside, put
 from indexer.checking import existing
+from indexer.database import made_by_newer
 from indexer.engines.addresses import read_addresses
+from indexer.inside import CATALOG, THUMBNAILS
 from indexer.schema import MIGRATIONS
 from indexer.syncing import make_folder, sync
 from retrieval.errors import BackupError, LibraryError
 
 FORMAT = 1  # of backups
-_CATALOG = "catalog.sqlite"
-_THUMBNAILS = "thumbnails.sqlite"
 _FOLDERS = ("segments", "coders")
 _WITH_SUMS = 3  # the schema since which files have checksums in the catalogue
 _NAMES = re.compile(  # of all that a library consists of
@@ -133,8 +133,8 @@ def _collect(
     lost: set[str] = set()
     while True:
         with ExitStack() as kept:
-            catalog, thumbnails = folder / _CATALOG, folder / _THUMBNAILS
-            _snapshot(library / _CATALOG, catalog)
+            catalog, thumbnails = folder / CATALOG, folder / THUMBNAILS
+            _snapshot(library / CATALOG, catalog)
             made = datetime.now(UTC).isoformat(timespec="seconds")
             schema, photos, known = _named(catalog, library)
             files, missing = [], set()
@@ -144,8 +144,8 @@ def _collect(
                 except FileNotFoundError:
                     missing.add(name)
             snapshots = [catalog]
-            if (library / _THUMBNAILS).exists():
-                _snapshot(library / _THUMBNAILS, thumbnails)
+            if (library / THUMBNAILS).exists():
+                _snapshot(library / THUMBNAILS, thumbnails)
                 missing |= _without_thumbnail(catalog, thumbnails)
                 snapshots.append(thumbnails)
             if missing - lost:  # a run may have removed them since the snapshot: look again
@@ -190,20 +190,17 @@ def _named(catalog: Path, library: Path) -> tuple[int, int, dict[str, str]]:
         with closing(_read_only(catalog)) as connection:
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
             if schema > len(MIGRATIONS):
-                raise LibraryError(
-                    f"{library} was made by a newer fc7 (schema {schema}, this one knows "
-                    f"{len(MIGRATIONS)}): update fc7"
-                )
-            _refuse_views(connection, "main", library / _CATALOG)
+                raise LibraryError(made_by_newer(library, "schema", schema, len(MIGRATIONS)))
+            _refuse_views(connection, "main", library / CATALOG)
             (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if told != "ok":
-                raise LibraryError(f"{library / _CATALOG} is damaged: {told}")
+                raise LibraryError(f"{library / CATALOG} is damaged: {told}")
             (photos,) = connection.execute("SELECT count(*) FROM photos").fetchone()
             coders = connection.execute("SELECT value FROM settings WHERE key = 'coder'").fetchall()
             sums = "sha256, codes_sha256" if schema >= _WITH_SUMS else "NULL, NULL"
             segments = connection.execute(f"SELECT name, {sums} FROM segments").fetchall()
     except sqlite3.DatabaseError as error:
-        raise LibraryError(f"{library / _CATALOG} is damaged: {error}") from error
+        raise LibraryError(f"{library / CATALOG} is damaged: {error}") from error
     names = {f"coders/{coder}.safetensors": str(coder) for (coder,) in coders}
     for segment, rows, codes in segments:
         names[f"segments/{segment}"] = str(rows or "")
@@ -311,13 +308,10 @@ def _check(archive: Archive, file: Path) -> None:
         if not isinstance(found, int) or found < 0:
             raise BackupError(f"{file} is no backup by fc7")
         if most is not None and found > most:
-            raise BackupError(
-                f"{file} was made by a newer fc7 ({name} {found}, this one knows {most}): "
-                "update fc7"
-            )
+            raise BackupError(made_by_newer(file, name, found, most))
     names = [member.name for member in archive.members]
     if (
-        _CATALOG not in names
+        CATALOG not in names
         or len(set(names)) != len(names)
         or not all(map(_NAMES.fullmatch, names))
     ):

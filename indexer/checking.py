@@ -27,7 +27,7 @@ from indexer.catalog import Catalog, SegmentRow
 from indexer.coding import CoderStore
 from indexer.engines.catalogs import has_catalog, open_catalog
 from indexer.engines.stores import open_store
-from indexer.inside import refuse_links
+from indexer.inside import CATALOG, THUMBNAILS, refuse_links
 from indexer.segments import SegmentStore, file_sha256
 from indexer.thumbnails import ThumbnailStore
 from indexer.vectors import Vectors
@@ -40,7 +40,6 @@ from retrieval.search import stored_ids, stored_rows
 
 Kind = Literal["catalog", "rows", "segment", "codes", "coder", "thumbnails", "log"]
 
-_CATALOG = "catalog.sqlite"
 _BLOCK = 4096  # descriptors encoded at once
 _ROUNDED = 0.01  # of the bits another machine's arithmetic may turn
 
@@ -104,10 +103,10 @@ def inspect(library: Path, tell: Callable[[int, int], None] | None = None) -> Ch
                 coders = CoderStore(library / "coders")
                 problems += _of_vectors(catalog, vectors, coders, tell)
             if counts[0]:
-                thumbnails = ThumbnailStore(library / "thumbnails.sqlite")
+                thumbnails = ThumbnailStore(library / THUMBNAILS)
                 problems += _of_thumbnails(thumbnails, hashes)
     except LibraryError as error:  # nothing more can be read
-        problems.append(Problem("catalog", _CATALOG, str(error)))
+        problems.append(Problem("catalog", CATALOG, str(error)))
     return CheckReport(*counts, tuple(problems))
 
 
@@ -117,7 +116,7 @@ def _alone(library: Path) -> AbstractContextManager[Journal | None]:
 
 
 def _of_logs(library: Path) -> Iterator[Problem]:
-    for file in (_CATALOG, "thumbnails.sqlite"):
+    for file in (CATALOG, THUMBNAILS):
         if loses_commits(library / f"{file}-wal"):
             yield Problem("log", file, f"{file}-wal is damaged: the last changes in it are lost")
 
@@ -125,10 +124,10 @@ def _of_logs(library: Path) -> Iterator[Problem]:
 def _of_catalog(catalog: Catalog) -> Iterator[Problem]:
     wrong, changed = catalog.faults()
     for line in wrong:
-        yield Problem("catalog", _CATALOG, f"{_CATALOG}: {line}")
+        yield Problem("catalog", CATALOG, f"{CATALOG}: {line}")
     for table, rows in changed.items():
         which = f"{len(rows):,} rows of {table}" if len(rows) > 1 else f"a row of {table}"
-        yield Problem("rows", table, f"{_CATALOG}: {which} changed by itself", tuple(rows))
+        yield Problem("rows", table, f"{CATALOG}: {which} changed by itself", tuple(rows))
 
 
 def _of_vectors(
@@ -202,8 +201,8 @@ def _of_thumbnails(thumbnails: ThumbnailStore, hashes: set[str]) -> Iterator[Pro
     try:
         damaged = thumbnails.damaged(hashes)
     except LibraryError as error:
-        yield Problem("thumbnails", "thumbnails.sqlite", str(error), hashes=frozenset(hashes))
+        yield Problem("thumbnails", THUMBNAILS, str(error), hashes=frozenset(hashes))
         return
     if damaged:
         why = f"thumbnails.sqlite: {len(damaged):,} thumbnails are missing or changed by themselves"
-        yield Problem("thumbnails", "thumbnails.sqlite", why, hashes=frozenset(damaged))
+        yield Problem("thumbnails", THUMBNAILS, why, hashes=frozenset(damaged))

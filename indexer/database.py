@@ -177,10 +177,7 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
     with database.reading() as plain:
         version = database.read_version(plain)
     if version > len(migrations):
-        raise LibraryError(
-            f"{where} was made by a newer fc7 (schema {version}, this one knows "
-            f"{len(migrations)}): update fc7"
-        )
+        raise LibraryError(made_by_newer(where, "schema", version, len(migrations)))
     while version < len(migrations):
         with database.writing() as connection, connection.begin():
             version = database.read_version(connection)
@@ -191,6 +188,11 @@ def migrate(database: Database, migrations: Sequence[Migration], where: str) -> 
                 database.write_version(connection, version)
     with database.reading() as plain:
         _refuse_strange(database, plain, migrations, where)
+
+
+def made_by_newer(what: object, number: str, found: int, known: int) -> str:
+    """What is said of a library or a backup whose `number` is greater than this fc7 knows."""
+    return f"{what} was made by a newer fc7 ({number} {found}, this one knows {known}): update fc7"
 
 
 def _refuse_strange(

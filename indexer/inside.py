@@ -12,14 +12,11 @@ from pathlib import Path
 
 from retrieval.errors import LibraryError
 
+CATALOG = "catalog.sqlite"
+THUMBNAILS = "thumbnails.sqlite"
 _FOLDERS = ("segments", "coders")
 _FILES = (
-    "catalog.sqlite",
-    "catalog.sqlite-wal",
-    "catalog.sqlite-shm",
-    "thumbnails.sqlite",
-    "thumbnails.sqlite-wal",
-    "thumbnails.sqlite-shm",
+    *(f"{name}{more}" for name in (CATALOG, THUMBNAILS) for more in ("", "-wal", "-shm")),
     "engines.json",
     "index.lock",
     "run.json",

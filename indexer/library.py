@@ -38,7 +38,7 @@ from indexer.finder import (
     Query,
     unknown_photo,
 )
-from indexer.inside import refuse_links
+from indexer.inside import THUMBNAILS, refuse_links
 from indexer.label_rows import labels_of_photos
 from indexer.loading import LoadReport, load_shards
 from indexer.map import Map
@@ -117,7 +117,7 @@ class Library:
             self._catalog.close()
             raise
         self._coders = CoderStore(self.path / "coders")
-        self._thumbnails = ThumbnailStore(self.path / "thumbnails.sqlite")
+        self._thumbnails = ThumbnailStore(self.path / THUMBNAILS)
         self._finder = Finder(
             self.path, self._catalog, self._vectors, lambda: self._load(self._own_model())
         )

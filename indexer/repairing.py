@@ -30,6 +30,7 @@ from indexer.checking import CheckReport, Problem, existing, inspect
 from indexer.coding import CoderStore, use_coder
 from indexer.engines.catalogs import open_catalog
 from indexer.engines.stores import open_store
+from indexer.inside import THUMBNAILS
 from indexer.pipeline import BATCH, describe, read_file
 from indexer.segments import SegmentStore
 from indexer.storing import Read
@@ -86,7 +87,7 @@ class _Mending:
         self._catalog = catalog
         self._store = store
         self._coders = CoderStore(library / "coders")
-        self._thumbnails = ThumbnailStore(library / "thumbnails.sqlite")
+        self._thumbnails = ThumbnailStore(library / THUMBNAILS)
         self._extractor: Extractor | None = None
 
     def mend(self, problems: Sequence[Problem]) -> Iterator[str]:

@@ -38,9 +38,9 @@ def serving(
             rest, _ = process.communicate(timeout=PATIENCE / 1000)
         finally:
             process.kill()
-    assert process.returncode == 0
-    assert "Traceback" not in rest
-    assert "Stack (most recent call last)" not in rest
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest, rest
+    assert "Stack (most recent call last)" not in rest, rest
 
 
 def start_ui(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from indexer.catalog import Catalog, FileStat, NewContent, Writer
 from indexer.coding import CoderStore, recode
+from indexer.inside import CATALOG, THUMBNAILS
 from indexer.map_rows import add_places
 from indexer.segments import SegmentStore
 from indexer.thumbnails import ThumbnailStore
@@ -75,7 +76,7 @@ class DrawnLibrary:
             )
         self.rows = 0
         self.place = place
-        self.catalog = Catalog(place / "catalog.sqlite")
+        self.catalog = Catalog(place / CATALOG)
         self._segments = SegmentStore(place / "segments")
         self._seeds = seeds
         self._rng = np.random.default_rng(0)
@@ -132,7 +133,7 @@ class DressedLibrary(DrawnLibrary):
         super().__init__(place, extractor, seeds)
         self.photos = place.with_name(f"{place.name}-photos")
         self._classes = extractor.classes
-        self._thumbnails = ThumbnailStore(place / "thumbnails.sqlite")
+        self._thumbnails = ThumbnailStore(place / THUMBNAILS)
         self._pictures = [[_picture(seed, shape) for shape in _SHAPES] for seed in range(_PICTURES)]
         with self.catalog.write() as writer:
             writer.add_folder(self.photos)

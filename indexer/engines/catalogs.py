@@ -12,15 +12,15 @@ from pathlib import Path
 
 from indexer.catalog import Catalog
 from indexer.engines.addresses import FILE, Addresses, read_addresses, write_addresses
+from indexer.inside import CATALOG
 from retrieval.errors import LibraryError
 
-_FILE = "catalog.sqlite"
 _MARK = "library"  # the setting
 
 
 def has_catalog(library: Path) -> bool:
     """Whether the folder is a library's already."""
-    return (library / _FILE).is_file() or read_addresses(library).catalog is not None
+    return (library / CATALOG).is_file() or read_addresses(library).catalog is not None
 
 
 def open_catalog(library: Path, address: str | None = None) -> Catalog:
@@ -31,12 +31,12 @@ def open_catalog(library: Path, address: str | None = None) -> Catalog:
     """
     known = read_addresses(library)
     if known.catalog is None and address is None:
-        return Catalog(library / _FILE)
+        return Catalog(library / CATALOG)
     from indexer.engines.postgres import PostgresServer, same_place
 
-    if (library / _FILE).is_file():
+    if (library / CATALOG).is_file():
         raise LibraryError(
-            f"{library} has its catalogue in {_FILE}, and can't have it in a database too: name "
+            f"{library} has its catalogue in {CATALOG}, and can't have it in a database too: name "
             "another library with --library"
         )
     if known.catalog is not None and address is not None and not same_place(known.catalog, address):

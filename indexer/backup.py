@@ -33,7 +33,7 @@ from indexer.engines.addresses import read_addresses
 from indexer.inside import CATALOG, THUMBNAILS
 from indexer.schema import MIGRATIONS
 from indexer.syncing import make_folder, sync
-from retrieval.errors import BackupError, LibraryError
+from retrieval.errors import BackupError, LibraryError, NewerLibraryError
 
 FORMAT = 1  # of backups
 _FOLDERS = ("segments", "coders")
@@ -190,7 +190,7 @@ def _named(catalog: Path, library: Path) -> tuple[int, int, dict[str, str]]:
         with closing(_read_only(catalog)) as connection:
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
             if schema > len(MIGRATIONS):
-                raise LibraryError(made_by_newer(library, "schema", schema, len(MIGRATIONS)))
+                raise NewerLibraryError(made_by_newer(library, "schema", schema, len(MIGRATIONS)))
             _refuse_views(connection, "main", library / CATALOG)
             (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if told != "ok":

@@ -34,7 +34,7 @@ from indexer.vectors import Vectors
 from indexer.work import Journal, working
 from indexer.write_ahead import loses_commits
 from retrieval.codes import Coder
-from retrieval.errors import CodesError, LibraryError, SearchError
+from retrieval.errors import CodesError, LibraryError, NewerLibraryError, SearchError
 from retrieval.layout import read_codes
 from retrieval.search import stored_ids, stored_rows
 
@@ -70,7 +70,8 @@ def check(library: Path, progress: Callable[[int, int], None] | None = None) -> 
 
     progress: called with (segments read, segments).
 
-    Raises LibraryError if there is none, LibraryBusyError if a run is at work in it.
+    Raises LibraryError if there is none or a newer fc7 made it, LibraryBusyError if a run is at
+    work in it.
     """
     library = existing(library)
     with _alone(library) as journal:
@@ -105,6 +106,8 @@ def inspect(library: Path, tell: Callable[[int, int], None] | None = None) -> Ch
             if counts[0]:
                 thumbnails = ThumbnailStore(library / THUMBNAILS)
                 problems += _of_thumbnails(thumbnails, hashes)
+    except NewerLibraryError:
+        raise
     except LibraryError as error:  # nothing more can be read
         problems.append(Problem("catalog", CATALOG, str(error)))
     return CheckReport(*counts, tuple(problems))
@@ -204,5 +207,6 @@ def _of_thumbnails(thumbnails: ThumbnailStore, hashes: set[str]) -> Iterator[Pro
         yield Problem("thumbnails", THUMBNAILS, str(error), hashes=frozenset(hashes))
         return
     if damaged:
-        why = f"thumbnails.sqlite: {len(damaged):,} thumbnails are missing or changed by themselves"
+        many = f"{len(damaged):,} thumbnails" if len(damaged) > 1 else "a thumbnail"
+        why = f"{THUMBNAILS}: missing, or changed by itself: {many}"
         yield Problem("thumbnails", THUMBNAILS, why, hashes=frozenset(damaged))

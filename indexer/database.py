@@ -21,7 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from indexer.schema import Migration, columns_of, row_sum
-from retrieval.errors import LibraryError
+from retrieval.errors import LibraryError, NewerLibraryError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -172,12 +172,12 @@ def address_of(file: Path) -> str:
 def migrate(database: Database, migrations: Sequence[Migration], where: str) -> None:
     """Bring the schema to the newest version: each step and its number in one transaction.
 
-    where: what was made by a newer fc7, if it was. Raises LibraryError then.
+    where: what was made by a newer fc7, if it was. Raises NewerLibraryError then.
     """
     with database.reading() as plain:
         version = database.read_version(plain)
     if version > len(migrations):
-        raise LibraryError(made_by_newer(where, "schema", version, len(migrations)))
+        raise NewerLibraryError(made_by_newer(where, "schema", version, len(migrations)))
     while version < len(migrations):
         with database.writing() as connection, connection.begin():
             version = database.read_version(connection)

@@ -16,7 +16,8 @@ Fc7Error
 ├── ShardsError       shards that are missing, damaged, or of other photos or another model
 ├── BackupError       a backup that can't be made, or is damaged, or of another program
 └── LibraryError      a library that is missing, newer, or of another model
-    └── LibraryBusyError  another run is writing into it
+    ├── LibraryBusyError  another run is writing into it
+    └── NewerLibraryError  a newer fc7 has made it
 
 Each message is one line: what, which, and what to do next. Only `ui` catches them.
 """
@@ -93,6 +94,10 @@ class BackupError(Fc7Error):
 
 class LibraryError(Fc7Error):
     """The library is missing, newer than this program, or of another model."""
+
+
+class NewerLibraryError(LibraryError):
+    """A newer fc7 has made the library: this one can't say anything of it."""
 
 
 class LibraryBusyError(LibraryError):

@@ -136,7 +136,7 @@ def working(library: Path, what: What) -> Iterator[Journal]:
         lock.acquire(timeout=_PATIENCE, poll_interval=0.05)
     except filelock.Timeout as error:
         raise LibraryBusyError(
-            f"another run is indexing into {library}: wait for it, or stop it first"
+            f"another run is at work in {library}: wait for it, or stop it first"
         ) from error
     except OSError as error:
         raise LibraryError(f"{lock.lock_file} can't be locked: {error.strerror}") from error

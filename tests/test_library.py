@@ -282,7 +282,7 @@ def test_the_second_run_at_once_says_so_and_stops(library: Library, photos: Path
     )
     assert held.stdout is not None
     assert held.stdout.readline() == "held\n"
-    with pytest.raises(LibraryError, match="another run is indexing"):
+    with pytest.raises(LibraryError, match="another run is at work"):
         library.index([photos])
     held.kill()  # a killed run leaves no lock behind
     held.communicate()

@@ -143,7 +143,7 @@ def run_on(path: Path, over: Event) -> tuple[int, list[str]]:
             text=True,
             check=False,
         )
-        busy = done.stderr.count("\n") == 1 and "another run is indexing into" in done.stderr
+        busy = done.stderr.count("\n") == 1 and "another run is at work in" in done.stderr
         assert done.returncode == 0 or busy, (command, done.stderr)
 
     return _on(over, run, pause=_BETWEEN)

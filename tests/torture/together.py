@@ -226,7 +226,7 @@ def index_twice_at_once(home: Path, pool: Sequence[Path], turns: int) -> tuple[i
 
 def _complaints(status: int, told: str) -> list[str]:
     """A run may end well, or with one line that another is at work."""
-    busy = told.count("\n") == 1 and "another run is indexing into" in told
+    busy = told.count("\n") == 1 and "another run is at work in" in told
     return [] if status == 0 or busy else [told]
 
 

@@ -111,8 +111,8 @@ def read_coder(path: Path) -> tuple[Coder, dict[str, str]]:
             about = dict(file.metadata() or {})
         coder = Coder(**arrays)
         _check(coder)
-    # TypeError: numbers of a kind that numpy doesn't know
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    # TypeError, AttributeError: numbers of a kind that numpy doesn't know
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise CodesError(f"{path} is missing or damaged: fc7 codes train makes another") from error
     return coder, about
 

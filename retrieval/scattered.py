@@ -40,7 +40,7 @@ def read_scattered(
     """
     if not into.flags.c_contiguous:
         raise ValueError("rows are read into an array that is C-contiguous")
-    width = into.strides[0]
+    width = into.itemsize * into.shape[1]  # no stride: without rows that is 0
     memory = into.view(np.uint8).reshape(-1).data
     places = [memory[at : at + width] for at in range(0, len(memory), width)]
     reads = list(zip(handles, offsets, places, strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,27 @@ def test_a_damaged_coder_is_one_clear_line(tmp_path: Path, content: bytes | None
     file = tmp_path / "c.safetensors"
     if content is not None:
         file.write_bytes(content)
+    with pytest.raises(CodesError, match=r"c.safetensors is missing or damaged: fc7 codes train"):
+        read_coder(file)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2"])
+def test_a_coder_of_numbers_that_numpy_does_not_know_is_one_clear_line(
+    tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "c.safetensors"
+    none = {
+        "hidden": np.empty((0, 12)),
+        "hidden_bias": np.empty(0),
+        "correction": np.empty((16, 0)),
+    }
+    write_coder(file, replace(drawn_coder(), **none), {})
+    whole = file.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    head = json.loads(whole[8:end])
+    head["hidden"]["dtype"] = kind  # none of them: they take no bytes
+    words = json.dumps(head).encode()
+    file.write_bytes(len(words).to_bytes(8, "little") + words + whole[end:])
     with pytest.raises(CodesError, match=r"c.safetensors is missing or damaged: fc7 codes train"):
         read_coder(file)
 

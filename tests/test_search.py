@@ -108,6 +108,11 @@ def test_an_unknown_id_has_no_descriptor(files: list[Path]) -> None:
         Search(files, np.empty(0, np.int64)).descriptors([11])
 
 
+def test_of_no_ids_there_are_no_descriptors(files: list[Path], rows: NDArray[np.float32]) -> None:
+    found = Search(files, np.empty(0, np.int64)).descriptors([])
+    assert found.shape == (0, rows.shape[1])
+
+
 def test_merging_keeps_the_stored_numbers_and_drops_the_rest(
     tmp_path: Path, files: list[Path]
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class SqliteFile:
             # No most number of connections: who waits to write would keep others from reading.
             self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
             sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "connect", _bring_row_sum)
+        sa.event.listen(self._engine, "connect", bring_row_sum)
         sa.event.listen(self._engine, "begin", _begin)
 
     def close(self) -> None:
@@ -301,13 +302,14 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _bring_row_sum(connection: Any, _record: Any) -> None:
-    connection.create_function("row_sum", -1, _row_sum, deterministic=True)
+def bring_row_sum(connection: Any, _record: Any = None) -> None:
+    """What the triggers ask for that keep a checksum of each row (indexer/schema.py).
 
-
-def _row_sum(*values: str | float | bytes | None) -> int:
-    """The checksum that triggers keep of each row (indexer/schema.py)."""
-    return zlib.crc32(repr(values).encode())
+    C functions that call nothing: anything of Python's would raise the KeyboardInterrupt of a
+    Ctrl-C, and SQLite would make an error of its own of it.
+    """
+    connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
+    connection.create_function("real_bytes", 1, struct.Struct("<d").pack, deterministic=True)
 
 
 def _begin(connection: sa.Connection) -> None:

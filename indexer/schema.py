@@ -254,15 +254,17 @@ def columns_of(connection: sa.Connection) -> dict[str, list[str]]:
 
 
 def row_sum(columns: Sequence[str]) -> str:
-    """A row's checksum, by a function that each connection brings (indexer/database.py).
+    """A row's CRC-32, by functions that each connection brings (indexer/database.py).
 
-    Text goes as its bytes, which may be no UTF-8; a number as text would lose digits.
+    It is of each value's type and CRC-32. Text goes as its bytes, which may be no UTF-8; a number
+    as text would lose digits.
     """
     values = (
-        f"typeof({c}), CASE typeof({c}) WHEN 'real' THEN {c} ELSE CAST({c} AS BLOB) END"
+        f"CASE typeof({c}) WHEN 'real' THEN real_bytes({c}) ELSE CAST(ifnull({c}, '') AS BLOB) END"
         for c in columns
     )
-    return f"row_sum({', '.join(values)})"
+    each = (f"typeof({c}) || crc32({value})" for c, value in zip(columns, values, strict=True))
+    return f"crc32(CAST({' || '.join(each)} AS BLOB))"
 
 
 def _execute(connection: sa.Connection, statement: str) -> None:

@@ -23,6 +23,7 @@ from torture.writers import digest_of
 from indexer import Library, open_library
 from indexer.backup import back_up, restore
 from indexer.checking import check
+from indexer.database import bring_row_sum
 from indexer.engines.addresses import Addresses, write_addresses
 from retrieval.errors import BackupError, LibraryError
 from retrieval.extractor import Extractor
@@ -109,7 +110,7 @@ def test_neither_a_writer_nor_a_reader_waits_for_a_backup_nor_it_for_them(
     shutil.copytree(drawn.path, library)
     with closing(sqlite3.connect(library / "catalog.sqlite", timeout=0)) as writer:
         writer.isolation_level = None
-        writer.create_function("row_sum", -1, lambda *values: 0)  # what triggers call
+        bring_row_sum(writer)  # what triggers call
         writer.execute("BEGIN IMMEDIATE")  # a transaction that stays open while all is saved
         writer.execute("UPDATE settings SET value = 'x' WHERE key = 'change'")
         before = digest_of(library)

@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL loses at most the batch in flight, and the next goes on from there."""
+"""A run that is killed loses at most the batch in flight; one that is interrupted ends."""
 
 from __future__ import annotations
 
@@ -155,3 +155,39 @@ def test_killed_at_random_moments_the_library_is_the_same(
         assert library.count() >= seen  # what was committed stays
         seen = library.count()
     check_finished(library, drawn, unbroken)
+
+
+# Ctrl-C comes while SQLite is at work on a statement, before the trigger of its second row. It is
+# sent by a C function, as one of Python's would raise it by itself.
+INTERRUPTED = """
+import ctypes, os, signal, sys
+from pathlib import Path
+import sqlalchemy
+from indexer.catalog import Catalog, FileStat
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def bring(connection, record):
+    connection.create_function("kill", 2, ctypes.CDLL(None).kill)
+
+catalog = Catalog(Path(sys.argv[1]))
+try:
+    with catalog.write() as writer:
+        for name in ("a", "b", "c"):
+            writer.put_skip(FileStat(name, 1, 1), "damaged", True)
+    with catalog.write() as writer:
+        change = f"UPDATE skipped SET size = size + kill({os.getpid()}, {int(signal.SIGINT)})"
+        writer._connection.exec_driver_sql(change)
+except KeyboardInterrupt:
+    print("ended")
+print(catalog.faults())
+"""
+
+
+def test_an_interrupt_in_the_midst_of_a_statement_is_not_lost(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "catalog.sqlite")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "ended\n([], {})\n", ran.stderr

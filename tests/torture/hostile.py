@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from indexer.database import bring_row_sum
 from torture.processes import HOUSE, environment
 
 _PATIENCE = 120.0  # seconds for one command
@@ -37,17 +38,11 @@ def _rows(*statements: str) -> Callable[[Path, Path], None]:
 
     def set_trap(library: Path, outside: Path) -> None:
         with closing(sqlite3.connect(library / "catalog.sqlite")) as connection, connection:
-            connection.create_function("row_sum", -1, _row_sum)
+            bring_row_sum(connection)
             for statement in statements:
                 connection.execute(statement.replace("{outside}", str(outside)))
 
     return set_trap
-
-
-def _row_sum(*values: object) -> int:
-    import zlib
-
-    return zlib.crc32(repr(values).encode())
 
 
 def _link(name: str, to: str = "", *, keep: bool = False) -> Callable[[Path, Path], None]:

@@ -80,7 +80,8 @@ def soak(home: Path, seconds: float, photos: int = PHOTOS) -> Iterator[Row]:
             over.set()
             done = {what: job.result() for what, job in doing.items()}
             asked, errors = asking.result()
-        faults = server.stop() + watch.stop()
+        ends = {"fc7 ui": server.stop(), "fc7 watch": watch.stop()}
+    faults = [f"{name}: {fault}" for name, told in ends.items() for fault in told]
     for what, (tried, wrong) in done.items():
         yield _row(what, tried, wrong)
     states = read_states(path)

@@ -25,7 +25,7 @@ from serving import HOUSE
 from indexer import Filters, Grouping, Library, open_library
 from indexer.bench.drawn import BLOCK, DressedLibrary, read_seeds
 from retrieval.extractor import Extractor
-from torture.servers import peak_mb, server_of, told
+from torture.servers import core_seconds, peak_mb, server_of, told
 from torture.table import Row, times
 from torture.visitors import Visit, plans_of, visit_together
 
@@ -72,9 +72,11 @@ def rows(share: float) -> Iterator[Row]:
             plans = [plans_of(library, times(5, share), user) for user in range(USERS + 1)]
         with server_of(path) as (address, server):
             alone = load_of(visit_together(address, plans[:1]))
-            before = peak_mb(server.process.pid)
+            before, spent = peak_mb(server.process.pid), core_seconds(server.process.pid)
             load = load_of(visit_together(address, plans[1:]))
+            each = (core_seconds(server.process.pid) - spent) / len(load.seconds)
             note = f"server {before:,.0f} MB alone, {peak_mb(server.process.pid):,.0f} by 20"
+            note += f"; {each:.2f} core-seconds of it each"
             faults = tuple(server.stop())
             load = Load(load.wrong, load.errors + faults, load.seconds)
             yield _row("pages in 20 windows: search, page, filter, upload", load, alone, note)

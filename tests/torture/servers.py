@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
 import subprocess
@@ -106,6 +107,12 @@ def sample(pid: int) -> Sample:
 def peak_mb(pid: int) -> float:
     """The most memory that a process has had."""
     return _numbers(Path(f"/proc/{pid}/status"))["VmHWM"] / 1024
+
+
+def core_seconds(pid: int) -> float:
+    """The time of processors that a process has had."""
+    rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(rest[11]) + int(rest[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _numbers(file: Path) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ hypothesis.settings.register_profile("fc7", deadline=None, derandomize=True, dat
 hypothesis.settings.load_profile("fc7")
 
 expect.set_options(timeout=PATIENCE)
+
+# In the background of a script they ignore Ctrl-C, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What takes long goes first, so that no worker is left alone with it in the end.
 LONG = ("training", "watching", "library_page", "bench_index", "crash", "cli", "network_page")

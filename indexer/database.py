@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -89,6 +90,12 @@ class SqliteFile:
         else:
             # No most number of connections: who waits to write would keep others from reading.
             self._engine = sa.create_engine(url, poolclass=sa.QueuePool, max_overflow=-1)
+            if file != _MEMORY:
+                # Made by the first connection alone: later its disk may have been unplugged.
+                modes = chain(["rwc"], repeat("rw"))
+                sa.event.listen(self._engine, "do_connect", lambda *_: sqlite3.connect(
+                    f"{file.absolute().as_uri()}?mode={next(modes)}", uri=True,
+                    check_same_thread=False))  # fmt: skip
             sa.event.listen(self._engine, "connect", _configure)
         sa.event.listen(self._engine, "connect", bring_row_sum)
         sa.event.listen(self._engine, "begin", _begin)
@@ -208,13 +215,14 @@ def _refuse_strange(
         )
 
 
+_MEMORY = Path(":memory:")
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
 
 
 @cache
 def _schema_of(migrations: tuple[Migration, ...]) -> frozenset[tuple[str, ...]]:
     """What is in a catalogue that these have made."""
-    database = SqliteFile(Path(":memory:"))
+    database = SqliteFile(_MEMORY)
     with database.writing() as connection, connection.begin():
         for migration in migrations:
             migration(connection)

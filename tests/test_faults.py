@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from torture.disk import Disk, write
 from torture.forking import Trials, trials
 from torture.traced import Call, CantTraceError
 
-from retrieval.errors import SearchError
+from indexer.catalog import Catalog
+from retrieval.errors import LibraryError, SearchError
 from retrieval.search import write_codes
 
 
@@ -102,6 +104,17 @@ def test_a_disk_unplugged_while_a_run_is_at_work_costs_nothing(
     bench: places.Bench, gone: str
 ) -> None:
     assert bench.look(places.unplugged, gone, 2) == []
+
+
+def test_a_catalogue_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with closing(Catalog(folder / "catalog.sqlite")) as catalog, catalog.snapshot():
+        folder.rename(tmp_path / "unplugged")
+        folder.mkdir()
+        with pytest.raises(LibraryError, match=r"catalog\.sqlite can't be used"):
+            catalog.settings()  # on a second connection
+    assert list(folder.iterdir()) == []
 
 
 def test_codes_for_which_there_is_no_room_are_told() -> None:

@@ -25,13 +25,13 @@ def fork() -> Iterator[Trials]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["update", "compaction", "album edits"])
+@pytest.mark.parametrize("name", ["update", "compaction", "album edits", "migration of schema 1"])
 def test_killed_at_any_moment_a_library_is_whole_and_its_run_can_be_finished(
     fork: Trials, tmp_path: Path, name: str
 ) -> None:
     bench = killed.Bench(name, tmp_path, fork)
     assert killed.at_random(bench, 1).lost == []
-    tried = killed.at_points(bench, every=100)
+    tried = killed.at_points(bench, every=40)
     assert tried.killed
     assert tried.lost == []
 
@@ -44,7 +44,7 @@ def test_a_power_loss_takes_nothing_that_was_committed(
         bench = power.Bench(name, tmp_path, fork)
     except CantTraceError as error:
         pytest.skip(str(error))
-    tried = power.lose(bench, 3)
+    tried = power.lose(bench, 4)
     assert tried.states
     assert tried.lost == []
 

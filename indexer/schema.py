@@ -15,7 +15,7 @@ settings   the model, its stamp, the last run, and `generation`, which each writ
 
 Two files of the same content share one descriptor; a renamed file finds its own again.
 
-In SQLite each row has a checksum of its values, which triggers keep: see `checksums`.
+In SQLite each row has a checksum of its values, which triggers keep: see `row_sum`.
 """
 
 from __future__ import annotations
@@ -228,16 +228,39 @@ def checksums(connection: sa.Connection) -> None:
     if connection.dialect.name != "sqlite":
         return
     for table, columns in columns_of(connection).items():
-        keep = f"UPDATE {table} SET checksum = {row_sum(columns)}"
-        of = f"UPDATE OF {', '.join(columns)}"
         _execute(connection, f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
-        _execute(connection, keep)
-        for name, event in (("inserted", "INSERT"), ("updated", of)):
-            _execute(
-                connection,
-                f"CREATE TRIGGER {table}_{name} AFTER {event} ON {table} "
-                f"BEGIN {keep} WHERE rowid = NEW.rowid; END",
-            )
+        _execute(connection, f"UPDATE {table} SET checksum = {_repr_sum(columns)}")
+        _keep_sums(connection, table, columns, _repr_sum(columns))
+
+
+def crcs_of_rows(connection: sa.Connection) -> None:
+    """Version 4: the checksums of rows by `row_sum`. Frozen.
+
+    A row that had changed by itself gets none, so that it is still found.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    for table, columns in columns_of(connection).items():
+        for name in _TRIGGERS:
+            _execute(connection, f"DROP TRIGGER {table}_{name}")
+        known = f"CASE checksum WHEN {_repr_sum(columns)} THEN {row_sum(columns)} END"
+        _execute(connection, f"UPDATE {table} SET checksum = {known}")
+        _keep_sums(connection, table, columns, row_sum(columns))
+
+
+def _keep_sums(
+    connection: sa.Connection, table: str, columns: Sequence[str], checksum: str
+) -> None:
+    """Have triggers keep each row's checksum."""
+    for name, event in _TRIGGERS.items():
+        _execute(
+            connection,
+            f"CREATE TRIGGER {table}_{name} AFTER {event.format(', '.join(columns))} ON {table} "
+            f"BEGIN UPDATE {table} SET checksum = {checksum} WHERE rowid = NEW.rowid; END",
+        )
+
+
+_TRIGGERS = {"inserted": "INSERT", "updated": "UPDATE OF {}"}
 
 
 def columns_of(connection: sa.Connection) -> dict[str, list[str]]:
@@ -267,9 +290,18 @@ def row_sum(columns: Sequence[str]) -> str:
     return f"crc32(CAST({' || '.join(each)} AS BLOB))"
 
 
+def _repr_sum(columns: Sequence[str]) -> str:
+    """What schema 3 had instead, by a function of Python's that could swallow a Ctrl-C."""
+    values = (
+        f"typeof({c}), CASE typeof({c}) WHEN 'real' THEN {c} ELSE CAST({c} AS BLOB) END"
+        for c in columns
+    )
+    return f"row_sum({', '.join(values)})"
+
+
 def _execute(connection: sa.Connection, statement: str) -> None:
     """Run a statement in which {text} and the like stand for the database's types."""
     connection.execute(sa.text(statement.format_map(_TYPES[connection.dialect.name])))
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, albums_and_map, checksums)
+MIGRATIONS: tuple[Migration, ...] = (first_schema, albums_and_map, checksums, crcs_of_rows)

@@ -3,7 +3,7 @@
 #   tests/files/make_library.sh COMMIT tests/files/library-schema-N.tar.gz
 # Run at the top of the repository, as one who may make /srv/photos; PYTHON has fc7's packages.
 set -eu
-commit=$1 out=$(realpath "$2") python=$(command -v "${PYTHON:-.venv-test/bin/python}") top=$PWD
+commit=$1 out=$(realpath "$2") python=$(realpath -s "$(command -v "${PYTHON:-.venv-test/bin/python}")") top=$PWD
 photos=/srv/photos
 [ ! -e $photos ] || { echo "$photos is there already"; exit 1; }
 work=$(mktemp -d)

@@ -181,4 +181,5 @@ OPERATIONS = (
     Operation("album edits", _grouped, _edit),
     Operation("migration of schema 1", _old(1), _open),
     Operation("migration of schema 2", _old(2), _open),
+    Operation("migration of schema 3", _old(3), _open),
 )

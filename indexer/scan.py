@@ -50,6 +50,9 @@ def scan(folder: Path, exclude: Path | None = None) -> Found:
         except OSError as error:
             unreadable.append((current, error.strerror or type(error).__name__))
             continue
+        except ValueError as error:  # a NUL, in a library from elsewhere
+            unreadable.append((current, str(error)))
+            continue
         folders.append(current)
         below = []
         for entry in entries:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +56,23 @@ class PathText(sa.TypeDecorator[str]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
         return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+class DateText(sa.TypeDecorator[str]):
+    """A moment in ISO 8601. What is none, in a catalogue that was damaged, counts as unknown."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(Text.dialect_impl(dialect))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
+        try:
+            datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return None
+        return str(value)
 
 
 # In PostgreSQL 64 bits, and text that is compared and ordered as SQLite does it: by its letters'
@@ -104,7 +122,7 @@ contents = sa.Table(
     sa.Column("width", Whole, nullable=False),
     sa.Column("height", Whole, nullable=False),
     sa.Column("orientation", Whole, nullable=False),
-    sa.Column("taken_at", Text, index=True),
+    sa.Column("taken_at", DateText, index=True),
     sa.Column("camera", Text),
     sa.Column("lens", Text),
     sa.Column("latitude", sa.Float),

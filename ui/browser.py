@@ -34,6 +34,7 @@ from retrieval.errors import Fc7Error, ImageError, LibraryError
 from retrieval.formats import open_picture
 from ui.guard import Guard, is_this_machine
 from ui.landscape import scene_of
+from ui.memory import bound_arenas
 from ui.uploads import Uploads
 from ui.zipping import zip_name, zip_photos
 
@@ -107,6 +108,7 @@ def launch(
     """
     if library is not None:
         os.environ["FC7_LIBRARY"] = str(library)
+    bound_arenas()
     served_library()
     assert password is not None or is_this_machine(host)
     free = next((one for one in (PORTS if port is None else [port]) if _is_free(host, one)), None)

@@ -5,11 +5,11 @@ It goes on when the page is closed, and every window sees how far it is.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock, Thread
 from typing import Generic, TypeVar
+
+from ui.memory import give_back
 
 AT_ONCE = 1.0  # seconds; what ends within them needs no bar
 Tell = Callable[[str, int, int], None]  # what is done now, how much of it, of how much
@@ -44,16 +44,10 @@ class Task(Generic[T]):
         except BaseException as error:  # noqa: BLE001 (raised again where the result is asked for)
             self._error = error
         finally:
-            _give_back_memory()
+            give_back()
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         self.stage, self.done, self.total = stage, done, total
-
-
-def _give_back_memory() -> None:
-    """Let the system have what the work took: glibc keeps hundreds of MB of it otherwise."""
-    with suppress(OSError, AttributeError):  # where there is no glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class Tasks(Generic[T]):

@@ -139,6 +139,10 @@ TRAPS: dict[str, Callable[[Path, Path], None]] = {
     "photos that are a person's files": _rows(
         "UPDATE photos SET path = '{outside}/documents/letter.txt' WHERE id = 1"
     ),
+    "dates that are none": _rows(
+        "UPDATE contents SET taken_at = iif(id % 2, 'yesterday', x'ff00')",
+    ),
+    "a folder whose name has a NUL": _rows("UPDATE folders SET path = x'2f00'"),
     "a server's address that is none": _json("engines.json", {"catalog": "file:///etc/passwd"}),
     "a store's address that is none": _json("engines.json", {"store": ["x"]}),
     "a journal of nonsense": _json("run.json", {"token": 1}),

@@ -90,7 +90,8 @@ def test_a_library_made_to_deceive_leads_nowhere(trap: str, tmp_path: Path, smal
             continue
         told.append(what)
     assert hostile.digests(outside) == before
-    if not any(word in trap for word in ("photos", "journal", "thumbnails that", "the coder is a")):
+    harmless = ("photos", "journal", "thumbnails that", "the coder is a", "dates", "a NUL")
+    if not any(word in trap for word in harmless):
         assert told  # it is not taken for a library that is well, nor mended by the run
     if (tmp_path / "file").exists():
         assert b"a secret" not in (tmp_path / "file").read_bytes()

@@ -152,6 +152,19 @@ def test_migrations_make_the_declared_tables(
     assert inspected[0] == inspected[1]
 
 
+@pytest.mark.parametrize("odd", ["yesterday", "2026-1q-02T10:00:00", b"\xff\x00", 7])
+def test_a_date_that_is_none_counts_as_unknown(tmp_path: Path, odd: object) -> None:
+    catalog = Catalog(tmp_path / "catalog.sqlite")
+    fill(catalog, "/p/a.jpg", "/p/b.jpg")
+    with catalog.write() as writer:
+        statement = sa.text("UPDATE contents SET taken_at = :date WHERE id = :id")
+        writer.execute(statement, {"date": odd, "id": 1})
+        writer.execute(statement, {"date": "2026-01-02T10:00:00+02:00", "id": 2})
+    dates = {photo.path.name: photo.taken_at for photo in catalog.photos(offset=0, limit=9)}
+    assert dates == {"a.jpg": None, "b.jpg": "2026-01-02T10:00:00+02:00"}
+    catalog.close()
+
+
 def test_an_older_library_is_migrated_and_keeps_its_rows(
     place: Place, engine_of: Callable[[Place], sa.Engine]
 ) -> None:

@@ -25,7 +25,10 @@ def fork() -> Iterator[Trials]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["update", "compaction", "album edits", "migration of schema 1"])
+@pytest.mark.parametrize(
+    "name",
+    ["update", "compaction", "album edits", "migration of schema 1", "migration of schema 3"],
+)
 def test_killed_at_any_moment_a_library_is_whole_and_its_run_can_be_finished(
     fork: Trials, tmp_path: Path, name: str
 ) -> None:
@@ -36,7 +39,7 @@ def test_killed_at_any_moment_a_library_is_whole_and_its_run_can_be_finished(
     assert tried.lost == []
 
 
-@pytest.mark.parametrize("name", ["recode", "migration of schema 2"])
+@pytest.mark.parametrize("name", ["recode", "migration of schema 2", "migration of schema 3"])
 def test_a_power_loss_takes_nothing_that_was_committed(
     fork: Trials, tmp_path: Path, name: str
 ) -> None:

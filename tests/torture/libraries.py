@@ -17,6 +17,7 @@ from PIL import Image
 from indexer import Library, open_library
 from indexer.checking import check
 from indexer.content_rows import hashes_of_contents
+from indexer.database import bring_row_sum
 from indexer.schema import MIGRATIONS
 from indexer.segments import SegmentStore
 from retrieval.search import read_codes, stored_ids
@@ -193,11 +194,13 @@ def make_old(library: Path, version: int) -> None:
 
     new, old = library / "catalog.sqlite", library / "old.sqlite"
     engine = sa.create_engine(f"sqlite:///{old}")
+    sa.event.listen(engine, "connect", bring_row_sum)
     with engine.begin() as connection:
         for migration in MIGRATIONS[:version]:
             migration(connection)
     engine.dispose()
     with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+        bring_row_sum(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("ATTACH ? AS new", [str(new)])

@@ -318,11 +318,12 @@ def bring_row_sum(connection: Any, _record: Any = None) -> None:
     """What the triggers ask for that keep a checksum of each row (indexer/schema.py).
 
     C functions that call nothing: anything of Python's would raise the KeyboardInterrupt of a
-    Ctrl-C, and SQLite would make an error of its own of it.
+    Ctrl-C, and SQLite would make an error of its own of it. `row_sum` is so; migrations alone ask
+    for it.
     """
     connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     connection.create_function("real_bytes", 1, struct.Struct("<d").pack, deterministic=True)
-    connection.create_function("row_sum", -1, _repr_sum, deterministic=True)  # migrations' alone
+    connection.create_function("row_sum", -1, _repr_sum, deterministic=True)
 
 
 def _repr_sum(*values: str | float | bytes | None) -> int:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from indexer.schema import Migration, columns_of, row_sum
+from indexer.schema import Migration, columns_of, row_crc
 from retrieval.errors import LibraryError, NewerLibraryError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class SqliteFile:
         ]
         changed = {}
         for table, columns in columns_of(connection).items():
-            query = f"SELECT rowid FROM {table} WHERE checksum IS NOT {row_sum(columns)}"
+            query = f"SELECT rowid FROM {table} WHERE checksum IS NOT {row_crc(columns)}"
             rows = connection.exec_driver_sql(query).scalars().all()
             if rows:
                 changed[table] = list(rows)
@@ -318,8 +318,8 @@ def bring_row_sum(connection: Any, _record: Any = None) -> None:
     """What the triggers ask for that keep a checksum of each row (indexer/schema.py).
 
     C functions that call nothing: anything of Python's would raise the KeyboardInterrupt of a
-    Ctrl-C, and SQLite would make an error of its own of it. `row_sum` is so; migrations alone ask
-    for it.
+    Ctrl-C, and SQLite would make an error of its own of it. The old `row_sum` is so; migrations
+    alone ask for it.
     """
     connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     connection.create_function("real_bytes", 1, struct.Struct("<d").pack, deterministic=True)

@@ -15,7 +15,7 @@ settings   the model, its stamp, the last run, and `generation`, which each writ
 
 Two files of the same content share one descriptor; a renamed file finds its own again.
 
-In SQLite each row has a checksum of its values, which triggers keep: see `row_sum`.
+In SQLite each row has a checksum of its values, which triggers keep: see `row_crc`.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def checksums(connection: sa.Connection) -> None:
 
 
 def crcs_of_rows(connection: sa.Connection) -> None:
-    """Version 4: the checksums of rows by `row_sum`. Frozen.
+    """Version 4: the checksums of rows by `row_crc`. Frozen.
 
     A row that had changed by itself gets none, so that it is still found.
     """
@@ -261,9 +261,9 @@ def crcs_of_rows(connection: sa.Connection) -> None:
     for table, columns in columns_of(connection).items():
         for name in _TRIGGERS:
             _execute(connection, f"DROP TRIGGER {table}_{name}")
-        known = f"CASE checksum WHEN {_repr_sum(columns)} THEN {row_sum(columns)} END"
+        known = f"CASE checksum WHEN {_repr_sum(columns)} THEN {row_crc(columns)} END"
         _execute(connection, f"UPDATE {table} SET checksum = {known}")
-        _keep_sums(connection, table, columns, row_sum(columns))
+        _keep_sums(connection, table, columns, row_crc(columns))
 
 
 def _keep_sums(
@@ -294,7 +294,7 @@ def columns_of(connection: sa.Connection) -> dict[str, list[str]]:
     return found
 
 
-def row_sum(columns: Sequence[str]) -> str:
+def row_crc(columns: Sequence[str]) -> str:
     """A row's CRC-32, by functions that each connection brings (indexer/database.py).
 
     It is of each value's type and CRC-32. Text goes as its bytes, which may be no UTF-8; a number
